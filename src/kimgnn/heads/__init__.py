@@ -1,0 +1,1 @@
+"""Heads: node features -> what is predicted. One a file, its options beside it."""

@@ -1,0 +1,1 @@
+"""Architectures: graph -> node features. One a file, its options beside it."""

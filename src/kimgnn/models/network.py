@@ -1,0 +1,96 @@
+"""A network is a trunk and its heads, built from a plain description.
+
+The contract of every trunk, which is also what is exported: it takes atomic numbers, an edge index, edge vectors and,
+for each message-passing layer in order of application, how many nodes (from the first) the layer updates and how many
+edges (from the first) it uses. On a periodic graph that is all of them, every time. On a staged graph, which a
+domain-decomposed code needs, nodes are ordered by hop from the contributing atoms and edges by the hop of their
+receiver, so that each layer works on a prefix of the same arrays and the last one yields the contributing atoms.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from ase.data import atomic_numbers
+
+from torch import Tensor, nn
+
+from kimgnn.registry import ARCHITECTURES, HEADS
+
+DTYPES = {"double": torch.float64, "single": torch.float32}
+"""KLIFF's names of the precisions."""
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """Everything that builds a network, as plain values: what a checkpoint stores.
+
+    Attributes:
+        architecture: Name in the registry.
+        options: The architecture's options.
+        heads: One dict a head: ``type`` and its options, nothing left to fit.
+        species: Elements, in the order of the species codes of an export.
+        precision: ``double`` or ``single``.
+    """
+
+    architecture: str
+    options: dict[str, Any]
+    heads: list[dict[str, Any]]
+    species: list[str]
+    precision: str = "double"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain, JSON-safe values."""
+        return asdict(self)
+
+
+class Network(nn.Module):
+    """Trunk and heads; see the module's text for the contract.
+
+    Attributes:
+        trunk: Graph to node features.
+        heads: Head's type -> node features to what it predicts.
+        spec: What it was built from.
+    """
+
+    def __init__(self, trunk: nn.Module, heads: dict[str, nn.Module], spec: NetworkSpec) -> None:
+        super().__init__()
+        self.trunk = trunk
+        self.heads = nn.ModuleDict(heads)
+        self.spec = spec
+        self.num_layers: int = trunk.num_layers
+        self.cutoff: float = trunk.cutoff
+
+    def potential_refusal(self) -> str:
+        """Return why this network cannot be exported as a potential, or an empty string."""
+        if "energy" not in self.heads:
+            return "it has no energy head"
+        return str(self.trunk.potential_refusal())
+
+    def atomic_energies(
+        self, z: Tensor, edge_index: Tensor, edge_vectors: Tensor, node_counts: list[int], edge_counts: list[int]
+    ) -> Tensor:
+        """Return the energies, ``(node_counts[-1],)`` float64, eV, of the first nodes; arguments as a trunk's."""
+        features = self.trunk(z, edge_index, edge_vectors, node_counts, edge_counts)
+        return self.heads["energy"](features, z[: features.shape[0]])
+
+
+def build_network(spec: NetworkSpec) -> Network:
+    """Build the network that ``spec`` describes, with fresh weights in its precision.
+
+    Raises:
+        ManifestError: The architecture or a head is not registered.
+        ModelError: A head still has something to fit.
+    """
+    architecture = ARCHITECTURES.get(spec.architecture, "model.architecture")
+    trunk = architecture(architecture.Options(**spec.options)).to(DTYPES[spec.precision])
+    numbers = {symbol: atomic_numbers[symbol] for symbol in spec.species}
+    heads: dict[str, nn.Module] = {}
+    for index, entry in enumerate(spec.heads):
+        options = {key: value for key, value in entry.items() if key != "type"}
+        head_class = HEADS.get(entry["type"], f"model.heads.{index}.type")
+        head = head_class(head_class.Options(**options), trunk.out_channels, numbers)
+        # Only the learned layers take the precision: scale and reference energies stay float64.
+        head.mlp.to(DTYPES[spec.precision])
+        heads[entry["type"]] = head
+    return Network(trunk, heads, spec)

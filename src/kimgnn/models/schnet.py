@@ -1,0 +1,150 @@
+"""SchNet: continuous-filter convolutions (Schütt et al., J. Chem. Phys. 148, 241722, 2018)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kimgnn.nn.activations import ShiftedSoftplus
+from kimgnn.nn.basis import GaussianBasis
+from kimgnn.nn.cutoffs import make_cutoff
+from kimgnn.nn.options import Options
+
+
+@dataclass(frozen=True)
+class SchNetOptions(Options):
+    """Options of SchNet, by the paper's names.
+
+    Attributes:
+        cutoff: Å; edges reach this far.
+        hidden_channels: Features of an atom (the paper's F); 64 to 128.
+        num_filters: Features inside a convolution.
+        num_interactions: Interaction blocks (the paper's T); each widens the reach by one cutoff.
+        num_gaussians: Gaussians that expand a distance, from 0 to the cutoff.
+        gaussian_width: Their width σ in Å; the spacing of their centres when absent.
+        cutoff_function: ``cosine`` (continuous forces) or ``polynomial`` (continuous second derivatives too).
+        polynomial_exponent: p of the polynomial envelope.
+        shared_interactions: One set of weights for all interaction blocks.
+        max_z: Largest atomic number with an embedding.
+    """
+
+    cutoff: float
+    hidden_channels: int = 128
+    num_filters: int = 128
+    num_interactions: int = 3
+    num_gaussians: int = 50
+    gaussian_width: float | None = None
+    cutoff_function: Literal["cosine", "polynomial"] = "cosine"
+    polynomial_exponent: int = 6
+    shared_interactions: bool = False
+    max_z: int = 100
+
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            ValueError: An option is out of range; the message names it.
+        """
+        if not self.cutoff > 0:
+            raise ValueError(f"cutoff must be positive, in Å (got {self.cutoff})")
+        for name in ("hidden_channels", "num_filters", "num_interactions", "max_z"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
+        for name in ("num_gaussians", "polynomial_exponent"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"{name} must be at least 2 (got {getattr(self, name)})")
+        if self.gaussian_width is not None and not self.gaussian_width > 0:
+            raise ValueError(f"gaussian_width must be positive, in Å (got {self.gaussian_width})")
+
+
+class Interaction(nn.Module):
+    """One interaction block: filter from distances, convolution, update (the paper's figure 2, middle)."""
+
+    def __init__(self, options: SchNetOptions) -> None:
+        super().__init__()
+        hidden, filters = options.hidden_channels, options.num_filters
+        self.filter = nn.Sequential(
+            nn.Linear(options.num_gaussians, filters), ShiftedSoftplus(), nn.Linear(filters, filters)
+        )
+        self.to_filters = nn.Linear(hidden, filters, bias=False)
+        self.update = nn.Sequential(nn.Linear(filters, hidden), ShiftedSoftplus(), nn.Linear(hidden, hidden))
+
+    def forward(
+        self, x: Tensor, sender: Tensor, receiver: Tensor, basis: Tensor, envelope: Tensor, n_receivers: int
+    ) -> Tensor:
+        """Return the change of the first ``n_receivers`` rows of ``x`` ``(n_nodes, hidden_channels)``."""
+        weights = self.filter(basis) * envelope.unsqueeze(-1)
+        messages = self.to_filters(x).index_select(0, sender) * weights
+        summed = messages.new_zeros(n_receivers, messages.shape[1]).index_add(0, receiver, messages)
+        return self.update(summed)
+
+
+class SchNet(nn.Module):
+    """SchNet's trunk: atomic numbers and edge vectors to node features.
+
+    Args:
+        options: See `SchNetOptions`.
+
+    Attributes:
+        num_layers: Message-passing layers; the reach is ``num_layers * cutoff``.
+        cutoff: Å.
+        out_channels: Features of a node.
+    """
+
+    Options = SchNetOptions
+
+    def __init__(self, options: SchNetOptions) -> None:
+        super().__init__()
+        self.options = options
+        self.num_layers = options.num_interactions
+        self.cutoff = options.cutoff
+        self.out_channels = options.hidden_channels
+        self.embedding = nn.Embedding(options.max_z + 1, options.hidden_channels)
+        self.basis = GaussianBasis(options.cutoff, options.num_gaussians, options.gaussian_width)
+        self.envelope = make_cutoff(options.cutoff_function, options.cutoff, options.polynomial_exponent)
+        blocks = [Interaction(options) for _ in range(1 if options.shared_interactions else options.num_interactions)]
+        self.interactions = nn.ModuleList(
+            blocks * options.num_interactions if options.shared_interactions else blocks
+        )
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Xavier weights and zero biases, as the authors' code initialises them."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                if module.bias is not None:
+                    nn.init.zeros_(module.bias)
+
+    def potential_refusal(self) -> str:
+        """Return why this cannot be a staged potential, or an empty string: a SchNet always can."""
+        return ""
+
+    def forward(
+        self,
+        z: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        node_counts: list[int],
+        edge_counts: list[int],
+    ) -> Tensor:
+        """Return node features ``(node_counts[-1], hidden_channels)``.
+
+        Args:
+            z: ``(n_nodes,)`` int64, atomic numbers.
+            edge_index: ``(2, n_edges)`` int64, sender and receiver.
+            edge_vectors: ``(n_edges, 3)`` float, Å, receiver minus sender.
+            node_counts: Nodes, from the first, that each layer updates (see `kimgnn.models.network`).
+            edge_counts: Edges, from the first, that each layer uses.
+        """
+        sender, receiver = edge_index[0], edge_index[1]
+        distances = torch.linalg.vector_norm(edge_vectors.to(self.embedding.weight.dtype), dim=-1)
+        basis = self.basis(distances)
+        envelope = self.envelope(distances)
+        x = self.embedding(z)
+        for layer, interaction in enumerate(self.interactions):
+            nodes, edges = node_counts[layer], edge_counts[layer]
+            change = interaction(x, sender[:edges], receiver[:edges], basis[:edges], envelope[:edges], nodes)
+            x = x[:nodes] + change
+        return x

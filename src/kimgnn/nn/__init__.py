@@ -1,0 +1,1 @@
+"""Small torch modules that script and export: bases, cutoffs, activations."""

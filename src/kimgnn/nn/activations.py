@@ -1,0 +1,20 @@
+"""Activation functions."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ShiftedSoftplus(nn.Module):
+    """``ln(e^x / 2 + 1/2)``, zero at zero and smooth (Schütt et al. 2018, section II.B)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A buffer, not a Python number: ONNX export rounds Python numbers to float32.
+        self.register_buffer("shift", torch.log(torch.tensor(2.0, dtype=torch.float64)), persistent=False)
+        self.shift: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply element by element; any shape."""
+        # Above the threshold torch returns x itself; at 40 the step is below float64's rounding.
+        return functional.softplus(x, 1.0, 40.0) - self.shift.to(x.dtype)

@@ -1,0 +1,1 @@
+"""Forces and stress: the only place where a derivative is taken."""

@@ -1,0 +1,120 @@
+"""Potentials: a batch of graphs to energies, forces and stress."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from kimgnn.fields import (
+    ATOMIC_ENERGIES,
+    CELL,
+    CONTRIBUTIONS,
+    COORDS,
+    EDGE_INDEX,
+    ENERGY,
+    FORCES,
+    IMAGES,
+    SHIFTS,
+    STRESS,
+    Z,
+)
+from kimgnn.physics.derivatives import forces_from_edges, gradient, strain_derivative, stress_from_strain
+
+
+def graph_of_node(graph: Any) -> Tensor:
+    """Return the index in the batch of each node's graph, ``(n_nodes,)`` int64 (KLIFF's ``contributions`` hold it)."""
+    return torch.div(graph[CONTRIBUTIONS], 2, rounding_mode="floor")
+
+
+class Potential(nn.Module):
+    """Energies, forces and stress of periodic graphs by a network in the edge-vector contract.
+
+    Args:
+        network: A `kimgnn.models.network.Network` with an energy head.
+    """
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, graph: Any, forces: bool = True, stress: bool = True) -> dict[str, Tensor]:
+        """Return the predictions for a batch of ``n_graphs`` graphs with ``n_atoms`` atoms.
+
+        Args:
+            graph: An `AtomGraph` or a PyG batch of them.
+            forces: Compute ``forces``.
+            stress: Compute ``stress``.
+
+        Returns:
+            ``energy`` ``(n_graphs,)`` eV, ``atomic_energies`` ``(n_atoms,)`` eV and, if asked, ``forces``
+            ``(n_atoms, 3)`` eV/Å and ``stress`` ``(n_graphs, 6)`` eV/Å³, all float64.
+        """
+        coords, edge_index = graph[COORDS], graph[EDGE_INDEX]
+        n_nodes, n_edges = coords.shape[0], edge_index.shape[1]
+        cell = graph[CELL].view(-1, 3, 3)
+        derive = forces or stress
+        with torch.set_grad_enabled(torch.is_grad_enabled() or derive):
+            sender, receiver = edge_index[0], edge_index[1]
+            vectors = coords.index_select(0, receiver) - coords.index_select(0, sender) + graph[SHIFTS]
+            vectors.requires_grad_(derive)
+            layers = self.network.num_layers
+            atomic = self.network.atomic_energies(
+                graph[Z], edge_index, vectors, [n_nodes] * layers, [n_edges] * layers
+            )
+            node_graph = graph_of_node(graph)
+            energy = atomic.new_zeros(cell.shape[0]).index_add(0, node_graph, atomic)
+            result = {ENERGY: energy, ATOMIC_ENERGIES: atomic}
+            if derive:
+                (edge_gradient,) = gradient(energy, [vectors], create_graph=self.training)
+                if forces:
+                    result[FORCES] = forces_from_edges(edge_gradient, edge_index, n_nodes)
+                if stress:
+                    strain = strain_derivative(edge_gradient, vectors, node_graph[receiver], cell.shape[0])
+                    result[STRESS] = stress_from_strain(strain, cell)
+        return result if self.training else {name: value.detach() for name, value in result.items()}
+
+
+class CoordinatePotential(nn.Module):
+    """The same for a module written for KLIFF's ``RadialGraph``, which takes coordinates and returns total energies.
+
+    The derivative is taken with respect to the coordinates of all nodes, ghosts included, and with respect to the
+    shifts where the module takes them.
+
+    Args:
+        module: Called with ``input_args`` by name; returns one energy a graph.
+        input_args: Names of the graph's tensors that it takes.
+        scale: Unit of the module's output, eV.
+        offset: Energy of a structure where the module says 0, eV.
+    """
+
+    def __init__(self, module: nn.Module, input_args: list[str], scale: float = 1.0, offset: float = 0.0) -> None:
+        super().__init__()
+        self.module = module
+        self.input_args = list(input_args)
+        self.scale = scale
+        self.offset = offset
+
+    def forward(self, graph: Any, forces: bool = True, stress: bool = True) -> dict[str, Tensor]:
+        """Return ``energy`` and, if asked, ``forces`` and ``stress``; shapes and units as `Potential.forward`."""
+        derive = forces or stress
+        cell = graph[CELL].view(-1, 3, 3)
+        moved = [name for name in (COORDS, SHIFTS) if name == COORDS or name in self.input_args]
+        inputs = {name: graph[name] for name in self.input_args}
+        with torch.set_grad_enabled(torch.is_grad_enabled() or derive):
+            strained = {name: graph[name].detach().clone().requires_grad_(derive) for name in moved}
+            output = self.module(**{**inputs, **{k: v for k, v in strained.items() if k in inputs}})
+            energy = self.scale * output.reshape(-1).to(torch.float64) + self.offset
+            result = {ENERGY: energy}
+            if derive:
+                gradients = gradient(energy, [strained[name] for name in moved], create_graph=self.training)
+                images, node_graph = graph[IMAGES], graph_of_node(graph)
+                if forces:
+                    n_atoms = int(images.max()) + 1
+                    result[FORCES] = -gradients[0].new_zeros(n_atoms, 3).index_add(0, images, gradients[0])
+                if stress:
+                    owners = [node_graph if name == COORDS else node_graph[graph[EDGE_INDEX][1]] for name in moved]
+                    strain = strain_derivative(
+                        torch.cat(gradients), torch.cat([strained[name] for name in moved]), torch.cat(owners), len(cell)
+                    )
+                    result[STRESS] = stress_from_strain(strain, cell)
+        return result if self.training else {name: value.detach() for name, value in result.items()}
