@@ -1,0 +1,1 @@
+"""Structures and labels: from files to KLIFF configurations, their weights, splits and statistics."""

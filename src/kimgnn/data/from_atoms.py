@@ -1,0 +1,68 @@
+"""ASE structure -> KLIFF configuration with checked, converted labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import ase
+import numpy as np
+from kliff.dataset import Configuration
+
+from kimgnn.data.labels import KEYS, KEYS_PRESENT, checked_label, find_label, keys_present
+from kimgnn.data.units import conversion
+from kimgnn.errors import DataError
+from kimgnn.fields import ENERGY, FORCES, LABELS, STRESS
+
+UNITS = {ENERGY: "eV", FORCES: "eV/Å", STRESS: "eV/Å^3"}
+
+
+def configuration_from_atoms(
+    atoms: ase.Atoms,
+    keys: Mapping[str, str] | None = None,
+    units: Mapping[str, str] | None = None,
+    stress_positive: str = "tension",
+    identifier: str = "",
+) -> Configuration:
+    """Return ``atoms`` as a KLIFF configuration, labels in eV, eV/Å and eV/Å³, ``None`` where it has none.
+
+    Args:
+        atoms: The structure; its own labels are read, no calculator is run, constraints are ignored.
+        keys: Label -> its name in the file; by default the label's own.
+        units: Label -> unit in the file; by default eV, eV/Å and eV/Å³.
+        stress_positive: What a positive stress in the file means, ``tension`` or ``compression``.
+        identifier: What messages call it: ``file.xyz:12``.
+
+    Raises:
+        DataError: No atoms, an unknown element, or a label that is not numeric, not finite or of the wrong shape.
+        ManifestError: An unknown unit.
+    """
+    if len(atoms) == 0:
+        raise DataError("the structure has no atoms", where=identifier)
+    if not atoms.numbers.all():
+        raise DataError("an atom is of no element", where=identifier, value=f"X, atom {int(np.argmin(atoms.numbers))}")
+    keys = {label: label for label in LABELS} | dict(keys or {})
+    units = UNITS | dict(units or {})
+    labels = {}
+    for label in LABELS:
+        factor = conversion(label, units[label], where=f"dataset.units.{label}")
+        if label == STRESS and stress_positive == "compression":
+            factor = -factor
+        found = find_label(atoms, label, keys[label])
+        if found is not None:
+            labels[label] = factor * checked_label(found, label, len(atoms), f"{identifier} ({keys[label]})".strip())
+    configuration = Configuration(
+        cell=np.array(atoms.cell),
+        species=atoms.get_chemical_symbols(),
+        coords=atoms.get_positions(),
+        PBC=[bool(periodic) for periodic in atoms.pbc],
+        energy=float(labels[ENERGY]) if ENERGY in labels else None,
+        forces=labels.get(FORCES),
+        stress=labels.get(STRESS),
+        identifier=identifier or None,
+    )
+    configuration.metadata = {
+        "identifier": identifier,
+        KEYS: keys,
+        KEYS_PRESENT: {label: keys_present(atoms, label) for label in LABELS if label not in labels},
+    }
+    return configuration

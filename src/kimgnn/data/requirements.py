@@ -1,0 +1,56 @@
+"""What training needs of the data, checked before it starts."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping, Sequence
+
+from kliff.dataset import Configuration
+
+from kimgnn.data.labels import KEYS, KEYS_PRESENT
+from kimgnn.data.statistics import label_counts
+from kimgnn.errors import DataError, Problem, did_you_mean
+from kimgnn.fields import LABELS
+
+
+def require_labels(configurations: Sequence[Configuration], weights: Mapping[str, float | None]) -> None:
+    """Check that every label with a weight in the loss is there to be fitted.
+
+    Args:
+        configurations: The training set.
+        weights: Label -> weight in the loss; 0 and ``None`` mean that it is not fitted.
+
+    Raises:
+        DataError: No structure carries a label that has a weight.
+
+    Warns:
+        UserWarning: Some structures lack one; they are left out of that term.
+    """
+    counts = label_counts(configurations)
+    weighted = [label for label in LABELS if weights.get(label)]
+    problems = [_absent(configurations, label) for label in weighted if counts[label] == 0]
+    if problems:
+        raise DataError(problems=problems)
+    for label in weighted:
+        missing = len(configurations) - counts[label]
+        if missing:
+            warnings.warn(
+                f"{missing} of {len(configurations)} structures have no {label}; "
+                f"they are left out of that term of the loss.",
+                stacklevel=2,
+            )
+
+
+def _absent(configurations: Sequence[Configuration], label: str) -> Problem:
+    present: set[str] = set()
+    looked_up = label
+    for configuration in configurations:
+        looked_up = configuration.metadata.get(KEYS, {}).get(label, looked_up)
+        present.update(configuration.metadata.get(KEYS_PRESENT, {}).get(label, ()))
+    return Problem(
+        where=f"dataset.keys.{label}",
+        message=f"{label} has a weight in the loss, but no structure carries it under this key",
+        value=looked_up,
+        allowed=", ".join(sorted(present)) or f"nothing in the data looks like {label}",
+        remedy=did_you_mean(looked_up, present) or f"Or set training.loss.weights.{label} to 0.",
+    )

@@ -1,0 +1,1 @@
+"""Configuration -> atom graph, one transform a file."""

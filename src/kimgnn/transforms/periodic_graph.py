@@ -1,0 +1,176 @@
+"""`PeriodicGraph`: one node an atom, one edge for each periodic image within the cutoff. What we train on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NoReturn
+
+import numpy as np
+import torch
+from ase.data import atomic_numbers, chemical_symbols
+from ase.geometry import complete_cell
+from kliff.dataset import Configuration
+from kliff.transforms.configuration_transforms import ConfigurationTransform
+from numpy.typing import NDArray
+from vesin import NeighborList
+
+from kimgnn import fields
+from kimgnn.errors import DataError, ExportError, ManifestError, did_you_mean
+from kimgnn.transforms.graph import AtomGraph, attach_labels, check_structure, configuration_name
+
+COINCIDENT = 1e-3
+"""Å. Two atoms nearer than this are one atom entered twice."""
+
+FLAT_CELL = 1e-6
+"""Periodic cell vectors spanning less than this fraction of the product of their lengths are not independent."""
+
+
+class PeriodicGraph(ConfigurationTransform):
+    """KLIFF configuration transform to the graph of one periodic cell, with `RadialGraph`'s keys.
+
+    An edge joins atoms ``sender`` and ``receiver`` when ``|coords[receiver] - coords[sender] + shift| < cutoff``, once
+    for each lattice translation that does so, an atom and its own images included. Every pair is there in both
+    directions, and edges are sorted by receiver. Cells may be smaller than the cutoff, skewed, periodic along any of
+    their vectors or none; atoms may lie outside the cell.
+
+    Args:
+        cutoff: Å, above 0.
+        species: Chemical symbols that may occur; ``None`` allows all.
+        n_layers: Message-passing layers of the network. ``edge_index0`` to ``edge_index{n_layers-1}`` are one tensor.
+        copy_to_config: Also store each graph as its configuration's ``fingerprint``.
+
+    Raises:
+        ManifestError: ``cutoff`` or ``n_layers`` is not positive, or a species is not an element.
+    """
+
+    def __init__(
+        self, cutoff: float, species: list[str] | None = None, n_layers: int = 1, copy_to_config: bool = False
+    ) -> None:
+        super().__init__(copy_to_config=copy_to_config)
+        if not (np.isfinite(cutoff) and cutoff > 0):
+            raise ManifestError(
+                "the cutoff must be a positive distance", where="transforms.configuration.kwargs.cutoff", value=cutoff
+            )
+        if n_layers < 1:
+            raise ManifestError(
+                "at least one layer is needed", where="transforms.configuration.kwargs.n_layers", value=n_layers
+            )
+        for symbol in species or ():
+            if atomic_numbers.get(symbol, 0) == 0:
+                raise ManifestError(
+                    "not a chemical element",
+                    where="transforms.configuration.kwargs.species",
+                    value=symbol,
+                    remedy=did_you_mean(symbol, chemical_symbols[1:]),
+                )
+        self.cutoff = float(cutoff)
+        self.species = None if species is None else list(species)
+        self.n_layers = n_layers
+        self.infl_dist = n_layers * self.cutoff
+
+    def __repr__(self) -> str:
+        return f"PeriodicGraph(cutoff={self.cutoff}, species={self.species}, n_layers={self.n_layers})"
+
+    def forward(self, configuration: Configuration) -> AtomGraph:
+        """Return the graph of ``configuration``, labels NaN where it has none.
+
+        Raises:
+            DataError: No atoms, a species that is unknown or not allowed, a position or cell that is not finite, a
+                periodic cell without volume, or two atoms at one place.
+        """
+        z = self._atomic_numbers(configuration)
+        coords = np.array(configuration.coords, dtype=np.float64).reshape(-1, 3)
+        cell = np.array(configuration.cell, dtype=np.float64).reshape(3, 3)
+        pbc = np.array(configuration.PBC, dtype=bool)
+        edge_index, shifts = self._edges(coords, cell, pbc, configuration)
+        n_atoms = len(z)
+
+        graph = AtomGraph()
+        graph.num_nodes = n_atoms
+        graph[fields.Z] = torch.from_numpy(z)
+        graph[fields.SPECIES] = torch.from_numpy(self._species_index(z))
+        graph[fields.COORDS] = torch.from_numpy(coords)
+        graph[fields.CELL] = torch.from_numpy(cell)
+        graph[fields.PBC] = torch.from_numpy(pbc[None])
+        graph[fields.SHIFTS] = torch.from_numpy(shifts)
+        edges = torch.from_numpy(edge_index)
+        for layer in range(self.n_layers):
+            graph[f"edge_index{layer}"] = edges
+        graph[fields.CONTRIBUTIONS] = torch.zeros(n_atoms, dtype=torch.int64)
+        graph[fields.IMAGES] = torch.arange(n_atoms)
+        graph[fields.N_LAYERS] = torch.tensor(self.n_layers)
+        graph[fields.IDX] = torch.tensor(configuration.metadata.get("index", -1))
+        return attach_labels(graph, configuration)
+
+    def export_kim_model(self, path: Path, model: str) -> NoReturn:
+        """Refuse: a KIM model is given atoms and ghosts by the simulator, and builds the staged graph of those.
+
+        Raises:
+            ExportError: Always.
+        """
+        raise ExportError(
+            "KLIFF cannot export a model trained on PeriodicGraph",
+            where="export",
+            remedy="Export it with kimgnn: GNNLightningTrainer.save_kim_model(), or `kimgnn export`.",
+        )
+
+    def _atomic_numbers(self, configuration: Configuration) -> NDArray[np.int64]:
+        present = check_structure(configuration)
+        if self.species is not None and not present <= set(self.species):
+            raise DataError(
+                "the structure has a species that the transform does not list",
+                where=configuration_name(configuration),
+                value=", ".join(sorted(present - set(self.species))),
+                allowed=", ".join(self.species),
+                remedy="Add it to transforms.configuration.kwargs.species.",
+            )
+        return np.array([atomic_numbers[symbol] for symbol in configuration.species], dtype=np.int64)
+
+    def _species_index(self, z: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Index in the species list; without a list, KLIFF's: by atomic number among those of the structure."""
+        if self.species is None:
+            return np.unique(z, return_inverse=True)[1]
+        index = np.zeros(len(chemical_symbols), dtype=np.int64)
+        for code, symbol in enumerate(self.species):
+            index[atomic_numbers[symbol]] = code
+        return index[z]
+
+    def _edges(
+        self,
+        coords: NDArray[np.float64],
+        cell: NDArray[np.float64],
+        pbc: NDArray[np.bool_],
+        configuration: Configuration,
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return senders and receivers (2, n_edges) and shifts (n_edges, 3) Å, sorted by receiver."""
+        box = _box(cell, pbc, configuration)
+        # One thread: the order of edges, and with it every sum over them, is the same in each run.
+        neighbors = NeighborList(cutoff=self.cutoff, full_list=True, sorted=True, n_threads=1)
+        pairs, lattice_shifts, distances = neighbors.compute(coords, box, pbc, "PSd", copy=False)
+        if len(distances) and distances.min() < COINCIDENT:
+            first, second = pairs[distances.argmin()]
+            raise DataError(
+                "two atoms are at one place",
+                where=configuration_name(configuration),
+                value=f"atoms {first} and {second}, {distances.min():.1e} Å apart",
+                remedy="Remove one of them; atoms are counted from 0.",
+            )
+        # vesin sorts by the first atom and its vector runs from first to second: first is our receiver, S is reversed.
+        edge_index = pairs[:, ::-1].T.astype(np.int64, order="C")
+        return edge_index, -lattice_shifts @ box
+
+
+def _box(cell: NDArray[np.float64], pbc: NDArray[np.bool_], configuration: Configuration) -> NDArray[np.float64]:
+    """Return the cell, its vectors along which the structure is not periodic replaced by orthogonal ones."""
+    if not pbc.any():
+        return np.eye(3)
+    periodic = cell[pbc]
+    gram = periodic @ periodic.T
+    if np.linalg.det(gram) <= FLAT_CELL**2 * gram.diagonal().prod():
+        raise DataError(
+            "the periodic cell has no volume",
+            where=configuration_name(configuration),
+            value=cell.tolist(),
+            remedy="Give independent cell vectors, or set pbc to false where the structure is not periodic.",
+        )
+    return cell if pbc.all() else np.asarray(complete_cell(np.where(pbc[:, None], cell, 0.0)))
