@@ -1,0 +1,49 @@
+// What runs a network. KIM knows nothing of it, and it knows nothing of KIM: a new backend is one file beside this one.
+
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <stdexcept>
+#include <string>
+
+#include "runtime.hpp"
+
+namespace kimgnn {
+
+// An error whose text is meant for the user: what is wrong and what to do about it.
+class Error : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+// A staged graph of N nodes and E edges for L message-passing layers. Nodes are ordered by hop (contributing ones
+// first), edges by receiver, so layer k updates the first node_counts[k] nodes from the first edge_counts[k] edges.
+struct Graph {
+  std::span<const std::int64_t> species_codes;  // (N,) index into the species of the parameter file
+  std::span<const std::int64_t> edge_index;     // (2, E) senders, then receivers
+  std::span<const double> edge_vectors;         // (E, 3) receiver minus sender, Å
+  std::span<const std::int64_t> node_counts;    // (L,) in order of application, non-increasing
+  std::span<const std::int64_t> edge_counts;    // (L,)
+
+  std::size_t num_nodes() const { return species_codes.size(); }
+  std::size_t num_edges() const { return edge_vectors.size() / 3; }
+  std::size_t num_contributing() const { return static_cast<std::size_t>(node_counts.back()); }
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+
+  // Writes the contributing atoms' energies (num_contributing, eV) and, unless `gradient` is empty, the derivative of
+  // their sum with respect to the edge vectors (E, 3, eV/Å). Safe to call from several threads. Throws Error.
+  virtual void evaluate(const Graph& graph, std::span<double> energies, std::span<double> gradient) const = 0;
+};
+
+// Each backend's source file defines these two; a driver library is built with exactly one.
+std::string backend_name();
+std::unique_ptr<Backend> load_backend(const std::filesystem::path& model_file, const Runtime& runtime);
+
+}  // namespace kimgnn

@@ -1,0 +1,18 @@
+"""Graph neural networks for KLIFF: from one manifest to molecular dynamics through the KIM API."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from kimgnn.training.trainer import GNNLightningTrainer
+
+__version__ = "0.1.0"
+__all__ = ["GNNLightningTrainer", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily, so that `import kimgnn` and the command line's help do not wait for torch.
+    if name == "GNNLightningTrainer":
+        from kimgnn.training.trainer import GNNLightningTrainer
+
+        return GNNLightningTrainer
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

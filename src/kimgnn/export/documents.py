@@ -1,0 +1,211 @@
+"""What accompanies the weights of a KIM portable model: build file, metadata, versions, README."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Final
+
+from kimgnn import __version__
+
+NO_ID: Final = "00000000-0000-0000-0000-000000000000"
+"""Stands for the people of a model until they put in their openkim.org ids, which uploading needs."""
+
+PACKAGES: Final = ("torch", "torch_geometric", "lightning", "kliff", "ase", "numpy", "vesin")
+
+METRIC_UNITS: Final = {"energy": "meV/atom", "forces": "eV/Å", "stress": "GPa"}
+
+
+def cmake(name: str, driver: str, parameter_files: Sequence[str]) -> str:
+    """Return the model's ``CMakeLists.txt``."""
+    files = "".join(f'\n    "{file}"' for file in parameter_files)
+    return f"""\
+cmake_minimum_required(VERSION 3.10)
+
+list(APPEND CMAKE_PREFIX_PATH $ENV{{KIM_API_CMAKE_PREFIX_DIR}})
+find_package(KIM-API-ITEMS 2.2 REQUIRED CONFIG)
+kim_api_items_setup_before_project(ITEM_TYPE "portableModel")
+project({name} LANGUAGES CXX)
+kim_api_items_setup_after_project(ITEM_TYPE "portableModel")
+
+add_kim_api_model_library(
+  NAME ${{PROJECT_NAME}}
+  DRIVER_NAME "{driver}"
+  PARAMETER_FILES{files}
+)
+"""
+
+
+def kimspec(name: str, driver: str, species: Sequence[str], manifest: Mapping[str, Any]) -> str:
+    """Return ``kimspec.edn`` with every key that a portable model must have.
+
+    Args:
+        name: The model's KIM name.
+        driver: Its driver's.
+        species: Elements.
+        manifest: Of the run.
+    """
+    elements = ", ".join(species)
+    entries: dict[str, str | list[str]] = {
+        "extended-id": name,
+        "kim-item-type": "portable-model",
+        "kim-api-version": "2.3",
+        "model-driver": driver,
+        "title": f"{_architecture(manifest)} graph neural network potential for {elements}",
+        "description": f"A graph neural network potential for {elements}, trained with kimgnn; README.md has the "
+        "data, the errors and the units, manifest.yaml every setting.",
+        "potential-type": "graph neural network",
+        "species": list(species),
+        "contributor-id": NO_ID,
+        "maintainer-id": NO_ID,
+        "developer": [NO_ID],
+        "content-origin": f"Trained with kimgnn {__version__}",
+        "date": date.today().isoformat(),
+        "domain": "openkim.org",
+        "repository": "local",
+    }
+    return "{\n" + "".join(f" {json.dumps(key)} {_edn(value)}\n" for key, value in entries.items()) + "}\n"
+
+
+def training_environment() -> str:
+    """Return ``training_env.edn``: versions, and nothing that tells of the machine or its user."""
+    versions = {"python": platform.python_version(), "kimgnn": __version__}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return "{\n" + "".join(f" {json.dumps(key)} {json.dumps(value)}\n" for key, value in versions.items()) + "}\n"
+
+
+def readme(
+    name: str,
+    driver: str,
+    species: Sequence[str],
+    *,
+    cutoff: float,
+    n_layers: int,
+    manifest: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    data: Mapping[str, Any],
+    with_decks: bool,
+    note: str = "",
+) -> str:
+    """Return ``README.md``.
+
+    Args:
+        name: The model's KIM name.
+        driver: Its driver's.
+        species: Elements, in the order of KIM's codes and of the LAMMPS types in the decks.
+        cutoff: Å.
+        n_layers: Message-passing layers.
+        manifest: Of the run.
+        metrics: Name -> value.
+        data: What it was trained on.
+        with_decks: Whether LAMMPS decks are in the folder.
+        note: A warning to users of this model.
+    """
+    elements = " ".join(species)
+    facts = {
+        "species": elements,
+        "architecture": _architecture(manifest),
+        "cutoff": f"{cutoff:g} Å",
+        "influence distance": f"{cutoff * n_layers:g} Å ({n_layers} message-passing layers)",
+        "precision": manifest.get("model", {}).get("precision", "double"),
+        "units": "Å, eV, eV/Å; stress eV/Å³",
+        "energy zero": _energy_zero(manifest),
+        "model driver": f"`{driver}`",
+    }
+    sections = [f"# {name}\n", _table(facts)]
+    if note:
+        sections.append(f"**Note:** {note}\n")
+    if data:
+        sections.append("## Data\n\n" + _table({key: _short(value) for key, value in data.items()}))
+    if metrics:
+        sections.append(
+            "## Errors\n\n" + _table({key: f"{value:.6g}{_unit(key)}" for key, value in sorted(metrics.items())})
+        )
+    sections.append(_how_to_run(name, driver, elements, with_decks))
+    versions = [line.strip().replace('"', "") for line in training_environment().splitlines()[1:-1]]
+    sections.append("## Versions\n\n" + ", ".join(versions) + "\n")
+    sections.append(
+        "`kimspec.edn` holds placeholder ids of contributor, maintainer and developer: put in yours of openkim.org "
+        "before uploading.\n"
+    )
+    return "\n".join(sections)
+
+
+def _how_to_run(name: str, driver: str, elements: str, with_decks: bool) -> str:
+    driver_step = (
+        "kimgnn driver install            # once"
+        if driver.startswith("kimgnn__")
+        else f"kim-api-collections-management install user {driver}   # once"
+    )
+    decks = (
+        "\n`lmp -in in.nve` runs the structure in `structure.data` at constant energy; `in.npt`, where it is there, at "
+        "constant\ntemperature and pressure. `-var temperature 600 -var steps 10000` changes what they do.\n"
+        if with_decks
+        else ""
+    )
+    return f"""\
+## Install and run
+
+```sh
+{driver_step}
+kim-api-collections-management install user ./{name}
+```
+
+ASE:
+
+```python
+from ase.calculators.kim import KIM
+atoms.calc = KIM("{name}")
+```
+
+LAMMPS, one atom type for each of `{elements}`, in this order:
+
+```
+units      metal
+pair_style kim {name}
+pair_coeff * * {elements}
+```
+{decks}"""
+
+
+def _architecture(manifest: Mapping[str, Any]) -> str:
+    model = manifest.get("model", {})
+    return str(model.get("architecture") or model.get("name") or "custom")
+
+
+def _energy_zero(manifest: Mapping[str, Any]) -> str:
+    for head in manifest.get("model", {}).get("heads") or []:
+        reference = head.get("reference_energies")
+        if head.get("type") == "energy" and isinstance(reference, Mapping):
+            values = ", ".join(f"{symbol} {energy:.6g} eV" for symbol, energy in reference.items())
+            return f"that of the training data; reference energies of the elements: {values}"
+    return "that of the training data"
+
+
+def _unit(metric: str) -> str:
+    return next((f" {unit}" for label, unit in METRIC_UNITS.items() if f"{label}_" in metric), "")
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {item}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def _table(rows: Mapping[str, str]) -> str:
+    return "| | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
+
+
+def _edn(value: str | list[str]) -> str:
+    if isinstance(value, list):
+        return "[" + " ".join(json.dumps(item) for item in value) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,204 @@
+"""What must agree between the values of a manifest that are each right by themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from typing import Any
+
+from kimgnn.errors import Problem, did_you_mean
+from kimgnn.fields import COORDS, EDGE_INDEX, FIELDS, SHIFTS, SPECIES
+from kimgnn.manifest.dataset import Dataset, LabelWeights
+from kimgnn.manifest.model import Model, Transforms
+from kimgnn.manifest.schema import Export
+from kimgnn.manifest.training import Training
+
+
+def check_together(blocks: dict[str, Any]) -> list[Problem]:
+    """Return what is wrong between the blocks that are right by themselves.
+
+    Args:
+        blocks: Name -> block, without those that have problems of their own.
+    """
+    checks: list[tuple[Callable[..., Iterator[Problem]], tuple[str, ...]]] = [
+        (_source, ("dataset",)),
+        (_cutoff, ("transforms",)),
+        (_species, ("transforms",)),
+        (_property_transforms, ("transforms",)),
+        (_heads, ("model",)),
+        (_sizes, ("training",)),
+        (_loss_weights, ("model", "training")),
+        (_graph_of_architecture, ("transforms", "model")),
+        (_reference_energies, ("transforms", "model")),
+        (_input_args, ("transforms", "model")),
+        (_driver, ("model", "export")),
+    ]
+    return [
+        problem
+        for check, names in checks
+        if blocks.keys() >= set(names)
+        for problem in check(*(blocks[name] for name in names))
+    ]
+
+
+def check_model_source(model: Model, model_given: bool) -> list[Problem]:
+    """Return what is wrong with where the network comes from.
+
+    Args:
+        model: The block.
+        model_given: The trainer is given a module.
+    """
+    if model.architecture is not None:
+        if model.model_path is not None:
+            remedy = "Keep one of them."
+            return [Problem("model.model_path", "is a second network beside model.architecture", remedy=remedy)]
+        if model.input_args:
+            message = "belongs to a module given to the trainer; an architecture knows what it takes"
+            return [Problem("model.input_args", message, remedy="Remove it.")]
+        return []
+    problems = []
+    if not model_given and model.model_path is None:
+        remedy = "Name one, such as 'schnet', or give the trainer a module: GNNLightningTrainer(manifest, model=...)."
+        problems.append(Problem("model.architecture", "is missing", remedy=remedy))
+    elif not model.input_args:
+        remedy = "List the graph's tensors that the module takes, in order, such as [z, coords, edge_index0]."
+        problems.append(Problem("model.input_args", "is missing", remedy=remedy))
+    for name in ("options", "heads"):
+        if getattr(model, name) and (model_given or model.model_path is not None):
+            message = "belongs to model.architecture, which is not given"
+            problems.append(Problem(f"model.{name}", message, remedy="Remove it: the module is used as it is."))
+    return problems
+
+
+def _source(dataset: Dataset) -> Iterator[Problem]:
+    if dataset.type == "colabfit":
+        for name in ("dataset_name", "database_name"):
+            if getattr(dataset.colabfit_dataset, name) is None:
+                yield Problem(f"dataset.colabfit_dataset.{name}", "is missing")
+    elif not dataset.path:
+        yield Problem("dataset.path", "is missing", allowed="a file, folder or glob, or a list of them")
+
+
+def _cutoff(transforms: Transforms) -> Iterator[Problem]:
+    where, kwargs = "transforms.configuration.kwargs", transforms.configuration.kwargs
+    if kwargs.get("cutoff", 1) <= 0:
+        yield Problem(f"{where}.cutoff", "must be a positive distance, in Å", kwargs["cutoff"])
+    if kwargs.get("n_layers", 1) < 1:
+        yield Problem(f"{where}.n_layers", "must be at least 1", kwargs["n_layers"])
+
+
+def _species(transforms: Transforms) -> Iterator[Problem]:
+    where, species = "transforms.configuration.kwargs.species", transforms.configuration.kwargs.get("species")
+    if species is None:
+        return
+    if not species:
+        yield Problem(where, "names no element", species)
+    for index, symbol in enumerate(species):
+        yield from _element(symbol, f"{where}.{index}")
+        if symbol in species[:index]:
+            yield Problem(f"{where}.{index}", "is there twice", symbol)
+
+
+def _element(symbol: str, where: str) -> Iterator[Problem]:
+    # Imported here, so that a manifest without elements is read without ASE and numpy.
+    elements = import_module("ase.data").chemical_symbols[1:]
+    if symbol not in elements:
+        yield Problem(where, "is not a chemical element", symbol, remedy=did_you_mean(symbol, elements))
+
+
+def _property_transforms(transforms: Transforms) -> Iterator[Problem]:
+    for index, entry in enumerate(transforms.property):
+        if getattr(entry, entry.name) is None:
+            remedy = f"Write it as {{name: {entry.name}, {entry.name}: {{name: NormalizedPropertyTransform}}}}."
+            yield Problem(f"transforms.property.{index}.{entry.name}", "is missing", remedy=remedy)
+
+
+def _heads(model: Model) -> Iterator[Problem]:
+    seen = []
+    for index, head in enumerate(model.heads):
+        label = head["type"], head.get("name")
+        if label in seen:
+            yield Problem(f"model.heads.{index}", "is a second head of this kind", head["type"], remedy="Remove one.")
+        seen.append(label)
+
+
+def _sizes(training: Training) -> Iterator[Problem]:
+    sizes = {
+        "training_dataset.train_size": training.training_dataset.train_size,
+        "validation_dataset.val_size": training.validation_dataset.val_size,
+        "test_dataset.test_size": training.test_dataset.test_size,
+    }
+    fractions = {name: size for name, size in sizes.items() if isinstance(size, float)}
+    total = sum(fractions.values())
+    if total > 1 + 1e-9:
+        yield Problem(f"training.{next(iter(fractions))}", f"with the other fractions this makes {total:g}, above 1")
+
+
+def _loss_weights(model: Model, training: Training) -> Iterator[Problem]:
+    weights = training.loss.weights
+    if not isinstance(weights, LabelWeights):
+        return
+    where = "training.loss.weights"
+    fitted = [name for name in ("energy", "forces", "stress") if getattr(weights, name) > 0]
+    if not fitted:
+        yield Problem(where, "nothing is fitted", remedy="Give energy, forces or stress a weight above 0.")
+    if weights.config == 0:
+        yield Problem(f"{where}.config", "no structure counts", weights.config, "a number above 0")
+    if model.architecture is not None and not any(head["type"] == "energy" for head in model.heads):
+        for name in fitted:
+            yield Problem(f"{where}.{name}", "needs an energy head", remedy="Add {type: energy} to model.heads.")
+
+
+def _graph_of_architecture(transforms: Transforms, model: Model) -> Iterator[Problem]:
+    if model.architecture is None:
+        return
+    configuration = transforms.configuration
+    if configuration.name == "RadialGraph":
+        yield Problem(
+            "transforms.configuration.name",
+            "is for modules that take coordinates and ghost atoms; an architecture takes edge vectors",
+            configuration.name,
+            remedy="Take PeriodicGraph.",
+        )
+    cutoff, reach = configuration.kwargs.get("cutoff"), model.options.get("cutoff")
+    if cutoff is not None and reach is not None and cutoff != reach:
+        message = f"differs from transforms.configuration.kwargs.cutoff, {cutoff}"
+        yield Problem("model.options.cutoff", message, reach, remedy="Give the cutoff once; the other follows.")
+
+
+def _reference_energies(transforms: Transforms, model: Model) -> Iterator[Problem]:
+    for index, head in enumerate(model.heads):
+        given = head.get("reference_energies")
+        if not isinstance(given, dict):
+            continue
+        where = f"model.heads.{index}.reference_energies"
+        for symbol in given:
+            yield from _element(symbol, f"{where}.{symbol}")
+        for symbol in transforms.configuration.kwargs.get("species") or []:
+            if symbol not in given:
+                yield Problem(f"{where}.{symbol}", "is missing", remedy=f"{symbol} is in the transform's species.")
+
+
+def _input_args(transforms: Transforms, model: Model) -> Iterator[Problem]:
+    configuration = transforms.configuration
+    if configuration.name not in ("PeriodicGraph", "RadialGraph") or not model.input_args:
+        return
+    layers = [f"edge_index{layer}" for layer in range(configuration.kwargs.get("n_layers", 1))]
+    known = [*(name for name in FIELDS if name not in (SPECIES, EDGE_INDEX)), *layers]
+    for index, name in enumerate(model.input_args):
+        where = f"model.input_args.{index}"
+        if name == SPECIES:
+            message = "species codes differ from structure to structure: RadialGraph counts the elements of each anew"
+            yield Problem(where, message, name, remedy="Take 'z', the atomic numbers, instead.")
+        elif name not in known:
+            message = f"the {configuration.name} has no such tensor"
+            yield Problem(where, message, name, ", ".join(known), did_you_mean(name, known))
+    if configuration.name == "PeriodicGraph" and COORDS in model.input_args and SHIFTS not in model.input_args:
+        message = "without 'shifts', coordinates of a PeriodicGraph miss the neighbours across the cell's boundary"
+        yield Problem("model.input_args", message, remedy="Take RadialGraph, or a module that adds 'shifts'.")
+
+
+def _driver(model: Model, export: Export) -> Iterator[Problem]:
+    if model.architecture is None and export.driver == "kimgnn":
+        message = "takes architectures only: a module that takes coordinates is exported for the TorchML driver"
+        yield Problem("export.driver", message, export.driver, remedy="Take 'torchml', or leave it out.")

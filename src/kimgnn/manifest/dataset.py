@@ -1,0 +1,97 @@
+"""The `dataset` block: which structures, and what their labels are called and measured in."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator
+
+from kimgnn.manifest.block import AnyCase, Block, InputPath, NotNegative, Text, wrong
+
+EnergyUnit = Literal["eV", "meV", "Hartree", "Ry", "kcal/mol", "kJ/mol"]
+ForceUnit = Literal["eV/Å", "eV/A", "meV/Å", "Hartree/Bohr", "Ry/Bohr", "kcal/mol/Å", "kJ/mol/Å", "kJ/mol/nm"]
+StressUnit = Literal[
+    "eV/Å³", "eV/Å^3", "eV/A^3", "Hartree/Bohr^3", "Ry/Bohr^3", "GPa", "MPa", "Pa", "kbar", "bar", "atm"
+]
+
+
+def _is_slice(text: str) -> str:
+    parts = text.split(":")
+    if not 2 <= len(parts) <= 3 or any(part and not part.removeprefix("-").isdigit() for part in parts):
+        raise wrong("is not a slice", allowed="start:stop or start:stop:step, in quotes, such as '0:100' or '::10'")
+    return text
+
+
+class Keys(Block):
+    """What the labels are called in the file."""
+
+    energy: Text = "energy"
+    """Total energy of a structure."""
+    forces: Text = "forces"
+    """Forces on its atoms."""
+    stress: Text = "stress"
+    """Its stress: six Voigt components, nine, or three by three."""
+
+
+class Units(Block):
+    """What the labels are measured in; they are converted to eV, eV/Å and eV/Å³ where they are read."""
+
+    energy: EnergyUnit = "eV"
+    """Unit of the energies."""
+    forces: ForceUnit = "eV/Å"
+    """Unit of the forces."""
+    stress: StressUnit = "eV/Å³"
+    """Unit of the stresses."""
+
+
+class LabelWeights(Block):
+    """What each label counts for, the same in all structures. A label that is not named is not fitted."""
+
+    config: NotNegative = 1.0
+    """Multiplies a structure's other weights."""
+    energy: NotNegative = 0.0
+    """Weight of the energy."""
+    forces: NotNegative = 0.0
+    """Weight of the forces."""
+    stress: NotNegative = 0.0
+    """Weight of the stress."""
+
+
+class ColabFit(Block):
+    """Where a ColabFit data set is."""
+
+    dataset_name: Text | None = None
+    """Its name."""
+    database_name: Text | None = None
+    """The database that holds it."""
+    database_url: Text | None = None
+    """The database's address."""
+
+
+class Dataset(Block):
+    """Structures and labels."""
+
+    type: Annotated[Literal["ase", "path", "colabfit"], AnyCase] = "path"
+    """`ase` reads any format of ASE; `path` KLIFF's extended XYZ, labels by KLIFF's names; `colabfit` asks KLIFF."""
+    path: InputPath | list[InputPath] | None = None
+    """A file, folder or glob, or a list of them; needed unless the type is `colabfit`."""
+    slices: Annotated[str, AfterValidator(_is_slice)] | None = None
+    """Which structures to take, as `start:stop:step`; all when absent."""
+    shuffle: bool = False
+    """Shuffle the structures, by the workspace's seed, before they are split."""
+    keys: Keys = Keys()
+    """What the labels are called."""
+    units: Units = Units()
+    """What they are measured in."""
+    stress_positive: Literal["tension", "compression"] = "tension"
+    """The sign of a positive stress in the file; kimgnn's own is tension."""
+    weights: LabelWeights | InputPath | None = None
+    """Weights of the labels, or a file with a row of them for each structure (KLIFF's format)."""
+    save: bool = False
+    """Save the structures as they were read."""
+    save_path: Text | None = None
+    """Folder to save them in."""
+    dynamic_loading: bool = False
+    """Build graphs when they are needed instead of before training."""
+    colabfit_dataset: ColabFit = ColabFit()
+    """The ColabFit data set, for type `colabfit`."""

@@ -1,0 +1,108 @@
+"""The `workspace`, `transforms` and `model` blocks: where a run lives, the graph, the network."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from kimgnn.manifest.block import Block, InputPath, Text, wrong
+
+
+def _is_file_name(name: str) -> str:
+    if set(name) & set("/\\*?[]") or name.startswith("."):
+        raise wrong("cannot name a run directory", allowed="a name without / \\ * ? [ ] and no dot at the front")
+    return name
+
+
+def _is_empty(transforms: list[Any]) -> list[Any]:
+    if transforms:
+        raise wrong("is for physics-based KIM models: a network has no parameters to transform", remedy="Remove it.")
+    return transforms
+
+
+class Workspace(Block):
+    """Where runs live, and what makes them reproducible."""
+
+    name: Text = "kliff_workspace"
+    """Folder that holds the run directories."""
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 12345
+    """Seed of every random number (KLIFF's documentation also writes `random_seed`)."""
+    resume: bool | Text = False
+    """Continue the last run of this name, or the run in this directory."""
+
+
+class ConfigurationTransform(Block):
+    """What makes a graph of a structure."""
+
+    name: Text = "PeriodicGraph"
+    """`PeriodicGraph`, KLIFF's `RadialGraph`, or one that another package registers."""
+    kwargs: dict[str, Any] = Field(default_factory=dict)
+    """Its options: `cutoff` in Å, `species`, `n_layers`."""
+
+
+class PropertyOptions(Block):
+    """Options of a property transform."""
+
+    keep_original: bool = False
+    """KLIFF's; kimgnn never changes the labels, only what the loss compares."""
+
+
+class PropertyTransform(Block):
+    """How a label is brought to the order of one for the loss."""
+
+    name: Literal[
+        "NormalizedPropertyTransform", "RMSNormalizePropertyTransform", "RMSMagnitudeNormalizePropertyTransform"
+    ]
+    """By mean and standard deviation, by the root mean square, or by that of the vectors' lengths."""
+    kwargs: PropertyOptions = PropertyOptions()
+    """Its options."""
+
+
+class Property(Block):
+    """A label and its transform, as KLIFF writes it: `{name: energy, energy: {name: NormalizedPropertyTransform}}`."""
+
+    name: Literal["energy", "forces", "stress"]
+    """The label."""
+    energy: PropertyTransform | None = None
+    """The transform, where the label is the energy."""
+    forces: PropertyTransform | None = None
+    """The transform, where the label is the forces."""
+    stress: PropertyTransform | None = None
+    """The transform, where the label is the stress."""
+
+
+class Transforms(Block):
+    """From structures to what the network sees."""
+
+    configuration: ConfigurationTransform = ConfigurationTransform()
+    """What makes a graph of a structure."""
+    property: list[Property] = Field(default_factory=list)
+    """What the loss compares instead of a label; predictions stay in the label's unit."""
+    parameter: Annotated[list[Any], AfterValidator(_is_empty)] = Field(default_factory=list)
+    """KLIFF's parameter transforms are for physics-based KIM models: empty."""
+
+
+class Model(Block):
+    """The network: built from `architecture`, given to the trainer as a module, or a TorchScript file."""
+
+    name: Annotated[Text, AfterValidator(_is_file_name)] | None = None
+    """Names the run directories; the architecture's name when absent."""
+    architecture: Text | None = None
+    """Name of an architecture, such as `schnet`."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """The architecture's options."""
+    heads: list[dict[str, Any]] = Field(default_factory=list)
+    """What the network predicts: each has a `type` and that head's options. One energy head when absent."""
+    precision: Literal["double", "single"] = "double"
+    """Precision of the weights; coordinates, energies and their sums are double in either."""
+    input_args: list[Text] = Field(default_factory=list)
+    """For a module or TorchScript file: the graph's tensors that it takes, in order."""
+    model_path: InputPath | None = None
+    """A TorchScript file to train."""
+    path: Text | None = None
+    """KLIFF's, for KIM models."""
+    type: Text | None = None
+    """KLIFF's, for KIM models."""
+    collection: Text = "user"
+    """The KIM collection that models are installed into."""

@@ -1,0 +1,65 @@
+"""The whole manifest, and its `export` block."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from kimgnn.kim_id import RULE, is_model_name
+from kimgnn.manifest.block import Block, Text, wrong
+from kimgnn.manifest.dataset import Dataset
+from kimgnn.manifest.model import Model, Transforms, Workspace
+from kimgnn.manifest.training import Training
+
+
+def _is_model_name(name: str) -> str:
+    if not is_model_name(name):
+        raise wrong("is not a KIM model name", allowed=RULE)
+    return name
+
+
+def _is_version(version: str) -> str:
+    if not (len(version) == 3 and version.isdecimal() and version.isascii()):
+        raise wrong("is not a driver version", allowed="three digits in quotes, such as '000'")
+    return version
+
+
+class Export(Block):
+    """The KIM portable model."""
+
+    model_name: Annotated[Text, AfterValidator(_is_model_name)] | None = None
+    """KIM's name of the model; made from the run's name when absent."""
+    model_path: Text | None = None
+    """Folder to write the model into."""
+    driver: Literal["kimgnn", "torchml"] | None = None
+    """The model driver it is for; `kimgnn` for an architecture and `torchml` for a module, when absent."""
+    driver_version: Annotated[str, AfterValidator(_is_version)] = Field(
+        default="000", json_schema_extra={"pattern": "^[0-9]{3}$"}
+    )
+    """Three digits, in quotes: the driver's version."""
+    generate_tarball: bool = False
+    """Also write the model as a .tar.gz."""
+
+
+class Manifest(BaseModel):
+    """The six blocks of a manifest, every default filled. Make one with `kimgnn.manifest.load_manifest`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    workspace: Workspace = Workspace()
+    """Where runs live, and what makes them reproducible."""
+    dataset: Dataset
+    """Structures and labels."""
+    transforms: Transforms = Transforms()
+    """From structures to what the network sees."""
+    model: Model
+    """The network."""
+    training: Training = Training()
+    """How it is trained."""
+    export: Export = Export()
+    """The KIM portable model."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain, JSON-safe dict that KLIFF gets, by KLIFF's key names."""
+        return self.model_dump(mode="json")

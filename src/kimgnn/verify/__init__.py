@@ -1,0 +1,1 @@
+"""The same structures through every runtime."""
