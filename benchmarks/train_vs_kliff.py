@@ -38,7 +38,7 @@ def make_structures(path: Path) -> None:
     write(path, [atoms] * COPIES, format="extxyz")
 
 
-def manifest_for(folder: Path, cutoff: float, layers: int) -> dict:
+def manifest_for(folder: Path, cutoff: float) -> dict:
     """Return the manifest that both trainers read; only transform and model differ."""
     return {
         "workspace": {"name": str(folder / "runs"), "seed": 1, "resume": False},
@@ -122,13 +122,15 @@ def run_kliff(folder: Path, cutoff: float, layers: int) -> object:
     import pytorch_lightning
     from kliff.trainer.lightning_trainer import GNNLightningTrainer
 
+    # Before the default precision changes: it would draw other weights.
+    network = build(cutoff, layers)
     torch.set_default_dtype(torch.double)
-    manifest = manifest_for(folder, cutoff, layers)
+    manifest = manifest_for(folder, cutoff)
     manifest["transforms"]["configuration"]["name"] = "RadialGraph"
     manifest["transforms"]["configuration"]["kwargs"]["n_layers"] = layers
     edges = [f"edge_index{k}" for k in range(layers)]
     manifest["model"]["input_args"] = ["z", "coords", "contributions", *edges]
-    trainer = GNNLightningTrainer(manifest, model=StagedSchNet(build(cutoff, layers)))
+    trainer = GNNLightningTrainer(manifest, model=StagedSchNet(network))
     record = recorder(pytorch_lightning.Callback)
     trainer.pl_trainer.callbacks.append(record)
     trainer.train()
@@ -141,7 +143,7 @@ def run_kimgnn(folder: Path, cutoff: float, layers: int) -> object:
 
     from kimgnn import GNNLightningTrainer
 
-    manifest = manifest_for(folder, cutoff, layers)
+    manifest = manifest_for(folder, cutoff)
     manifest["transforms"]["configuration"]["name"] = "PeriodicGraph"
     manifest["model"] |= {
         "architecture": "schnet",

@@ -35,9 +35,9 @@ class Export(Block):
     driver: Literal["kimgnn", "torchml"] | None = None
     """The model driver it is for; `kimgnn` for an architecture and `torchml` for a module, when absent."""
     driver_version: Annotated[str, AfterValidator(_is_version)] = Field(
-        default="000", json_schema_extra={"pattern": "^[0-9]{3}$"}
+        default="001", json_schema_extra={"pattern": "^[0-9]{3}$"}
     )
-    """Three digits, in quotes: the driver's version."""
+    """Three digits, in quotes: the version of the TorchML driver that the model asks for."""
     generate_tarball: bool = False
     """Also write the model as a .tar.gz."""
 

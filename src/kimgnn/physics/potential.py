@@ -102,7 +102,8 @@ class CoordinatePotential(nn.Module):
         inputs = {name: graph[name] for name in self.input_args}
         with torch.set_grad_enabled(torch.is_grad_enabled() or derive):
             strained = {name: graph[name].detach().clone().requires_grad_(derive) for name in moved}
-            output = self.module(**{**inputs, **{k: v for k, v in strained.items() if k in inputs}})
+            inputs |= {name: tensor for name, tensor in strained.items() if name in inputs}
+            output = self.module(**{name: self._in_module_dtype(tensor) for name, tensor in inputs.items()})
             energy = self.scale * output.reshape(-1).to(torch.float64) + self.offset
             result = {ENERGY: energy}
             if derive:
@@ -118,3 +119,7 @@ class CoordinatePotential(nn.Module):
                     )
                     result[STRESS] = stress_from_strain(strain, cell)
         return result if self.training else {name: value.detach() for name, value in result.items()}
+
+    def _in_module_dtype(self, tensor: Tensor) -> Tensor:
+        weights = next(self.module.parameters(), None)
+        return tensor if weights is None or not tensor.is_floating_point() else tensor.to(weights.dtype)
