@@ -1,6 +1,6 @@
 """Time to build a graph: ours beside KLIFF's RadialGraph, on a rattled 64-atom silicon cell.
 
-    python benchmarks/graph_building.py --cutoff 4.0
+python benchmarks/graph_building.py --cutoff 4.0
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/md.py --atoms 64 512 4096 --ranks 1
 
-Silicon at 300 K, NVE, double precision, untrained weights scaled down so that the crystal keeps: the cost of a step does
-not depend on them. The driver and the model go into a KIM collection of their own, which is removed at the end.
+Silicon at 300 K, NVE, double precision, untrained weights scaled down so that the crystal keeps: the cost of a step
+does not depend on them. The driver and the model go into a KIM collection of their own, which is removed at the end.
 """
 
 from __future__ import annotations

@@ -30,9 +30,7 @@ def predict_with_kim(model: str, configurations: list[Configuration]) -> list[Pr
     calculator = KIM(model)
     predictions = []
     for configuration in configurations:
-        atoms = Atoms(
-            configuration.species, configuration.coords, cell=configuration.cell, pbc=configuration.PBC
-        )
+        atoms = Atoms(configuration.species, configuration.coords, cell=configuration.cell, pbc=configuration.PBC)
         atoms.calc = calculator
         predictions.append(Prediction(atoms.get_potential_energy(), atoms.get_forces(), atoms.get_stress()))
     return predictions
@@ -46,7 +44,9 @@ def main() -> None:
     options = parser.parse_args()
     path = options.checkpoint
     trained = load_checkpoint(path / "checkpoints" / "best.ckpt" if path.is_dir() else path)
-    configurations = read_configurations(trained.manifest["dataset"] | {"path": str(options.test_file), "slices": None, "weights": None})
+    configurations = read_configurations(
+        trained.manifest["dataset"] | {"path": str(options.test_file), "slices": None, "weights": None}
+    )
     transform = TRANSFORMS.get(trained.transform["name"])(**trained.transform["kwargs"])
     ours = predict(Potential(trained.network).eval(), configurations, transform)
     rows = {"kimgnn": ours, SNAP.partition("__")[0]: predict_with_kim(SNAP, configurations)}

@@ -1,8 +1,8 @@
 """From one manifest to molecular dynamics: what `make demo` runs.
 
-Checks the manifest, trains SchNet on silicon, writes a report, exports a KIM portable model, installs it with its driver,
-compares PyTorch with ASE and LAMMPS, and runs molecular dynamics in LAMMPS. Everything it makes is in `demo/`, except
-driver and model, which go into the user's KIM collection.
+Checks the manifest, trains SchNet on silicon, writes a report, exports a KIM portable model, installs it with its
+driver, compares PyTorch with ASE and LAMMPS, and runs molecular dynamics in LAMMPS. Everything it makes is in `demo/`,
+except driver and model, which go into the user's KIM collection.
 """
 
 from __future__ import annotations
@@ -49,10 +49,12 @@ def choose_structures() -> dict[str, Atoms]:
     frames = ase.io.read(ROOT / "examples" / "silicon" / "silicon.extxyz", index=":")
     last = {frame.info["config_type"]: frame for frame in frames}
     crystal = bulk("Si", cubic=True)
-    return {"perfect crystal": crystal} | {name: last[name] for name in ("strained", "rattled", "vacancy", "surface", "md")}
+    return {"perfect crystal": crystal} | {
+        name: last[name] for name in ("strained", "rattled", "vacancy", "surface", "md")
+    }
 
 
-def compare_runtimes(structures: dict[str, Atoms], model: str, network) -> None:  # noqa: ANN001
+def compare_runtimes(structures: dict[str, Atoms], model: str, network) -> None:
     """Print the table of the same structures in every runtime, beside the reference potential."""
     configurations = [configuration_from_atoms(Atoms(a.numbers, a.positions, cell=a.cell, pbc=a.pbc))
                       for a in structures.values()]  # fmt: skip
@@ -85,7 +87,8 @@ def run_dynamics(package: Path) -> None:
     heading(f"LAMMPS, NPT: 300 K, 0 bar, {STEPS} steps")
     npt = run_lammps(package / "in.npt", variables={"temperature": 300, "steps": STEPS})
     lattice = np.cbrt(npt["Volume"] / 8)
-    print(f"lattice constant {lattice[len(lattice) // 2 :].mean():.3f} Å at {npt['Temp'][len(lattice) // 2 :].mean():.0f} K")
+    settled = slice(len(lattice) // 2, None)
+    print(f"lattice constant {lattice[settled].mean():.3f} Å at {npt['Temp'][settled].mean():.0f} K")
     figure = Figure(figsize=(9, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(nve["Step"] / 1000, drift, color="#0072B2")

@@ -1,5 +1,6 @@
 """Graph neural networks for KLIFF: from one manifest to molecular dynamics through the KIM API."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -10,9 +11,7 @@ __all__ = ["GNNLightningTrainer", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
-    # Lazily, so that `import kimgnn` and the command line's help do not wait for torch.
+    # By name, so that `import kimgnn` and the command line's help do not wait for torch.
     if name == "GNNLightningTrainer":
-        from kimgnn.training.trainer import GNNLightningTrainer
-
-        return GNNLightningTrainer
+        return import_module("kimgnn.training.trainer").GNNLightningTrainer
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -39,7 +39,13 @@ def configuration_from_atoms(
     if len(atoms) == 0:
         raise DataError("the structure has no atoms", where=identifier)
     if not atoms.numbers.all():
-        raise DataError("an atom is of no element", where=identifier, value=f"X, atom {int(np.argmin(atoms.numbers))}")
+        raise DataError(
+            "an atom is of no element",
+            where=identifier,
+            value=f"X, atom {int(np.argmin(atoms.numbers))}",
+            allowed="the symbols of chemical elements",
+            remedy="Correct the symbol, or remove the structure from the file.",
+        )
     keys = {label: label for label in LABELS} | dict(keys or {})
     units = UNITS | dict(units or {})
     labels = {}

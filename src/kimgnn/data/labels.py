@@ -84,9 +84,15 @@ def checked_label(value: Any, label: str, n_atoms: int, where: str) -> NDArray[n
     if array.shape != expected:
         allowed = f"{expected}, (9,) or (3, 3)" if label == STRESS else str(expected)
         raise DataError(f"the {label} has the wrong shape", where=where, value=array.shape, allowed=allowed)
-    if not np.isfinite(array).all():
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        place = f", atom {bad[0][0]}" if label == FORCES else ""
         raise DataError(
-            f"the {label} is NaN or infinite", where=where, remedy="Remove the label or the structure from the file."
+            f"the {label} is NaN or infinite",
+            where=where,
+            value=f"{array[tuple(bad[0])]}{place}",
+            allowed="finite numbers",
+            remedy="Remove the label or the structure from the file.",
         )
     return array
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from glob import glob
 from itertools import islice
@@ -70,6 +71,21 @@ def read_configurations(dataset: Mapping[str, Any], where: str = "dataset") -> l
         configuration.metadata = {"index": index}
     apply_weights(configurations, dataset.get("weights"), where=f"{where}.weights")
     return configurations
+
+
+def read_structures(
+    path: str | Path | Sequence[str | Path], where: str = "dataset.path"
+) -> Iterator[tuple[str, ase.Atoms]]:
+    """Yield identifier, ``file.xyz:12``, and structure of every frame that ``path`` stands for, as ASE reads it.
+
+    Args:
+        path: A file, a folder, a glob, or a list of those.
+        where: What messages call ``path``.
+
+    Raises:
+        DataError: A file is missing, empty, unreadable or without structures.
+    """
+    return _frames(_files(path, "ase", where))
 
 
 def _configuration(atoms: ase.Atoms, identifier: str, dataset: Mapping[str, Any], kind: str) -> Configuration:
@@ -141,11 +157,17 @@ def _frames(files: Iterator[Path]) -> Iterator[tuple[str, ase.Atoms]]:
                 _set_pbc(atoms)
                 yield f"{path}:{number}", atoms
         except Exception as error:  # ASE's readers raise whatever they stumble on
-            empty = path.is_file() and path.stat().st_size == 0
+            where = str(path) if number < 0 else f"{path}, after frame {number}"
+            if path.is_file() and path.stat().st_size == 0:
+                raise DataError("the file is empty", where=where, remedy="Write it again, or remove it.") from error
+            if isinstance(error, KeyError) and re.fullmatch("[A-Z][a-z]?", str(error.args[0])):
+                raise DataError(
+                    "there is no such chemical element", where=where, value=error.args[0], remedy="Correct the symbol."
+                ) from error
             raise DataError(
-                "the file is empty" if empty else f"cannot be read: {type(error).__name__}: {error}",
-                where=str(path) if number < 0 else f"{path}, after frame {number}",
-                remedy="" if empty else "If it is not meant to be data, name the others with a glob.",
+                f"cannot be read: {type(error).__name__}: {error}",
+                where=where,
+                remedy="If it is not meant to be data, name the others with a glob.",
             ) from error
         if number < 0:
             raise DataError("the file has no structure", where=str(path))

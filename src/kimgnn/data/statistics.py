@@ -94,6 +94,7 @@ def _counts(configurations: Sequence[Configuration], species: Sequence[str]) -> 
                     where=configuration.identifier or "dataset",
                     value=str(symbol),
                     allowed=", ".join(species),
+                    remedy="Add it to transforms.configuration.kwargs.species, or remove the structure.",
                 )
             row[column[symbol]] = number
     return counts

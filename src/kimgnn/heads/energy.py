@@ -57,9 +57,10 @@ class EnergyHead(nn.Module):
         self.options = options
         hidden = options.hidden_channels or max(1, in_channels // 2)
         self.mlp = nn.Sequential(nn.Linear(in_channels, hidden), ShiftedSoftplus(), nn.Linear(hidden, 1))
-        for layer in (self.mlp[0], self.mlp[2]):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for layer in self.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.xavier_uniform_(layer.weight)
+                nn.init.zeros_(layer.bias)
         reference = torch.zeros(119, dtype=torch.float64)
         if isinstance(options.reference_energies, dict):
             for symbol, energy in options.reference_energies.items():

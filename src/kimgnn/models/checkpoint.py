@@ -75,7 +75,7 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on a damaged file
         raise ModelError(
-            f"the file is damaged or not a checkpoint ({type(error).__name__}: {str(error).splitlines()[0]})",
+            f"the file is damaged or not a checkpoint ({type(error).__name__}: {str(error).splitlines()[0].partition('. ')[0]})",
             where=str(path),
             remedy="Use another file of the same checkpoints/ folder.",
         ) from error

@@ -8,11 +8,10 @@ receiver, so that each layer works on a prefix of the same arrays and the last o
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from ase.data import atomic_numbers
-
 from torch import Tensor, nn
 
 from kimgnn.registry import ARCHITECTURES, HEADS
@@ -44,6 +43,28 @@ class NetworkSpec:
         return asdict(self)
 
 
+class Trunk(Protocol):
+    """What an architecture is, besides a torch module; see the module's text.
+
+    Attributes:
+        num_layers: Message-passing layers: how many cutoffs an atom feels.
+        cutoff: Of every layer, Å.
+        out_channels: Features of a node.
+    """
+
+    num_layers: int
+    cutoff: float
+    out_channels: int
+
+    def potential_refusal(self) -> str:
+        """Return why it cannot be a potential, or an empty string."""
+
+    def __call__(
+        self, z: Tensor, edge_index: Tensor, edge_vectors: Tensor, node_counts: list[int], edge_counts: list[int]
+    ) -> Tensor:
+        """Return the features of the first ``node_counts[-1]`` nodes."""
+
+
 class Network(nn.Module):
     """Trunk and heads; see the module's text for the contract.
 
@@ -53,19 +74,19 @@ class Network(nn.Module):
         spec: What it was built from.
     """
 
-    def __init__(self, trunk: nn.Module, heads: dict[str, nn.Module], spec: NetworkSpec) -> None:
+    def __init__(self, trunk: Trunk, heads: dict[str, nn.Module], spec: NetworkSpec) -> None:
         super().__init__()
         self.trunk = trunk
         self.heads = nn.ModuleDict(heads)
         self.spec = spec
-        self.num_layers: int = trunk.num_layers
-        self.cutoff: float = trunk.cutoff
+        self.num_layers = trunk.num_layers
+        self.cutoff = trunk.cutoff
 
     def potential_refusal(self) -> str:
         """Return why this network cannot be exported as a potential, or an empty string."""
         if "energy" not in self.heads:
             return "it has no energy head"
-        return str(self.trunk.potential_refusal())
+        return self.trunk.potential_refusal()
 
     def atomic_energies(
         self, z: Tensor, edge_index: Tensor, edge_vectors: Tensor, node_counts: list[int], edge_counts: list[int]

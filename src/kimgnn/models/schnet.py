@@ -104,9 +104,7 @@ class SchNet(nn.Module):
         self.basis = GaussianBasis(options.cutoff, options.num_gaussians, options.gaussian_width)
         self.envelope = make_cutoff(options.cutoff_function, options.cutoff, options.polynomial_exponent)
         blocks = [Interaction(options) for _ in range(1 if options.shared_interactions else options.num_interactions)]
-        self.interactions = nn.ModuleList(
-            blocks * options.num_interactions if options.shared_interactions else blocks
-        )
+        self.interactions = nn.ModuleList(blocks * options.num_interactions if options.shared_interactions else blocks)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:

@@ -1,6 +1,6 @@
 """Potentials: a batch of graphs to energies, forces and stress."""
 
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,17 @@ def graph_of_node(graph: Any) -> Tensor:
     return torch.div(graph[CONTRIBUTIONS], 2, rounding_mode="floor")
 
 
+class EdgeNetwork(Protocol):
+    """What `Potential` needs of a network: the part of `kimgnn.models.network.Network` that physics sees."""
+
+    num_layers: int
+
+    def atomic_energies(
+        self, z: Tensor, edge_index: Tensor, edge_vectors: Tensor, node_counts: list[int], edge_counts: list[int]
+    ) -> Tensor:
+        """Return atomic energies, ``(n_nodes,)`` float64, eV."""
+
+
 class Potential(nn.Module):
     """Energies, forces and stress of periodic graphs by a network in the edge-vector contract.
 
@@ -33,7 +44,7 @@ class Potential(nn.Module):
         network: A `kimgnn.models.network.Network` with an energy head.
     """
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: EdgeNetwork) -> None:
         super().__init__()
         self.network = network
 
@@ -58,9 +69,7 @@ class Potential(nn.Module):
             vectors = coords.index_select(0, receiver) - coords.index_select(0, sender) + graph[SHIFTS]
             vectors.requires_grad_(derive)
             layers = self.network.num_layers
-            atomic = self.network.atomic_energies(
-                graph[Z], edge_index, vectors, [n_nodes] * layers, [n_edges] * layers
-            )
+            atomic = self.network.atomic_energies(graph[Z], edge_index, vectors, [n_nodes] * layers, [n_edges] * layers)
             node_graph = graph_of_node(graph)
             energy = atomic.new_zeros(cell.shape[0]).index_add(0, node_graph, atomic)
             result = {ENERGY: energy, ATOMIC_ENERGIES: atomic}
@@ -115,7 +124,10 @@ class CoordinatePotential(nn.Module):
                 if stress:
                     owners = [node_graph if name == COORDS else node_graph[graph[EDGE_INDEX][1]] for name in moved]
                     strain = strain_derivative(
-                        torch.cat(gradients), torch.cat([strained[name] for name in moved]), torch.cat(owners), len(cell)
+                        torch.cat(gradients),
+                        torch.cat([strained[name] for name in moved]),
+                        torch.cat(owners),
+                        len(cell),
                     )
                     result[STRESS] = stress_from_strain(strain, cell)
         return result if self.training else {name: value.detach() for name, value in result.items()}

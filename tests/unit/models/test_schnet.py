@@ -23,9 +23,7 @@ def make_network(precision: str = "double", **options: object):
 
 
 def configuration(atoms) -> Configuration:
-    return Configuration(
-        np.array(atoms.cell), atoms.get_chemical_symbols(), atoms.get_positions(), list(atoms.pbc)
-    )
+    return Configuration(np.array(atoms.cell), atoms.get_chemical_symbols(), atoms.get_positions(), list(atoms.pbc))
 
 
 def energy_of(network, atoms) -> float:
@@ -125,7 +123,11 @@ def test_prefixes_give_what_the_whole_graph_gives():
 
 @pytest.mark.parametrize(
     ("options", "words"),
-    [({"cutoff": 0.0}, "cutoff"), ({"num_gaussians": 1}, "num_gaussians"), ({"gaussian_width": -1.0}, "gaussian_width")],
+    [
+        ({"cutoff": 0.0}, "cutoff"),
+        ({"num_gaussians": 1}, "num_gaussians"),
+        ({"gaussian_width": -1.0}, "gaussian_width"),
+    ],
 )
 def test_options_out_of_range_are_named(options: dict, words: str):
     """An option out of range is an error that names it."""

@@ -39,5 +39,7 @@ def test_polynomial_envelope_is_dimenets():
 def test_shifted_softplus_keeps_double_precision():
     """ln(e^x/2 + 1/2) to rounding, also where torch's default would call it linear."""
     x = torch.linspace(-30, 30, 121, dtype=torch.float64)
-    expected = torch.tensor([math.log1p(math.exp(-abs(v))) + max(v, 0) - math.log(2) for v in x.tolist()], dtype=torch.float64)
+    expected = torch.tensor(
+        [math.log1p(math.exp(-abs(v))) + max(v, 0) - math.log(2) for v in x.tolist()], dtype=torch.float64
+    )
     torch.testing.assert_close(ShiftedSoftplus()(x), expected, rtol=1e-15, atol=1e-15)

@@ -1,0 +1,28 @@
+# Every target sets the checkout up first; that takes minutes once, and a second afterwards.
+.PHONY: demo test check slow schema setup clean
+PYTHON_RUN := .venv/bin/python -m
+
+demo: setup  ## label silicon, train SchNet, export, and run it in ASE and LAMMPS
+	.venv/bin/python examples/silicon/demo.py
+
+test: setup  ## unit and integration tests
+	$(PYTHON_RUN) pytest
+
+check: setup  ## style, types, and who imports whom
+	$(PYTHON_RUN) ruff check .
+	$(PYTHON_RUN) ruff format --check .
+	$(PYTHON_RUN) mypy
+	.venv/bin/lint-imports --no-cache
+
+slow: setup  ## the tests that take minutes
+	$(PYTHON_RUN) pytest -m slow
+
+schema: setup  ## write manifests/schema.json again
+	$(PYTHON_RUN) kimgnn.manifest.schema_json manifests/schema.json
+
+setup:
+	@bash tools/setup.sh
+
+clean:  ## remove what is built, keep results
+	rm -rf .venv .setup build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,292 @@
+"""The command line: ``kimgnn validate | train | evaluate | predict | export | driver | doctor``.
+
+Every command imports what it needs when it runs, so that ``kimgnn --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+from unittest.mock import patch
+
+import typer
+
+from kimgnn.errors import DataError, ExportError, KimgnnError, Problem
+
+if TYPE_CHECKING:
+    import ase
+    from kliff.dataset import Configuration
+
+    from kimgnn.evaluation.predict import Prediction
+    from kimgnn.models.checkpoint import Checkpoint
+
+app = typer.Typer(
+    help="Graph neural networks for materials: trained through KLIFF from a manifest, run in ASE and LAMMPS.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+driver_app = typer.Typer(help="The KIM model driver that runs exported models.", no_args_is_help=True)
+app.add_typer(driver_app, name="driver")
+
+ManifestFile = Annotated[Path, typer.Argument(help="The manifest, YAML.", show_default=False)]
+Trained = Annotated[
+    Path,
+    typer.Argument(metavar="RUN", help="A run directory (its best checkpoint) or a checkpoint.", show_default=False),
+]
+Collection = Annotated[Literal["user", "environment", "CWD"], typer.Option(help="The KIM collection to install into.")]
+
+
+@app.command()
+def validate(manifest: ManifestFile) -> None:
+    """Check a manifest, read its data, and do one forward and backward pass."""
+    _set_up_log()
+    from kimgnn.manifest import load_manifest
+    from kimgnn.training.dry_run import dry_run
+
+    print(dry_run(load_manifest(manifest)))
+
+
+@app.command()
+def train(
+    manifest: ManifestFile,
+    resume: Annotated[
+        str | None,
+        typer.Option(help="A run directory to continue, or 'last' for the newest of this name.", show_default=False),
+    ] = None,
+) -> None:
+    """Train, and write checkpoints and a report into a new run directory."""
+    _set_up_log()
+    from kimgnn.evaluation.metrics import metrics_table
+    from kimgnn.manifest import load_manifest
+    from kimgnn.training.trainer import GNNLightningTrainer
+
+    plain = load_manifest(manifest).to_dict()
+    if resume is not None:
+        plain["workspace"]["resume"] = True if resume == "last" else resume
+    trainer = GNNLightningTrainer(plain)
+    try:
+        trainer.train()
+    except KeyboardInterrupt:
+        print(f"To go on: kimgnn train {manifest} --resume {trainer.run.path}", file=sys.stderr)
+        raise
+    metrics = json.loads((trainer.run.path / "report" / "metrics.json").read_text(encoding="utf-8"))
+    print(metrics_table(metrics))
+
+
+@app.command()
+def evaluate(
+    run: Trained,
+    files: Annotated[list[Path], typer.Argument(help="Structures with labels, any format ASE reads.")],
+    report: Annotated[
+        Path | None, typer.Option(help="Folder to write parity plots and tables into.", show_default=False)
+    ] = None,
+) -> None:
+    """Compare predictions with the labels of files, which are read as the run's manifest reads its data."""
+    _set_up_log()
+    from kimgnn.data.sources import read_configurations
+    from kimgnn.evaluation.metrics import compare, error_metrics, metrics_table
+    from kimgnn.evaluation.report import write_report
+
+    trained = _load(run)
+    paths = [str(file) for file in files]
+    configurations = read_configurations(trained.manifest["dataset"] | {"path": paths, "slices": None, "weights": None})
+    parities = {"given": compare(_predict(trained, configurations), configurations)}
+    if not parities["given"]:
+        raise DataError(
+            "no structure carries a label", where="FILES", value=paths, remedy="`kimgnn predict` needs no labels."
+        )
+    print(metrics_table({split: error_metrics(found) for split, found in parities.items()}))
+    if report is not None:
+        print(f"report in {write_report(report, parities, {}, trained.manifest)}")
+
+
+@app.command()
+def predict(
+    run: Trained,
+    files: Annotated[list[Path], typer.Argument(help="Structures, any format ASE reads, one or more a file.")],
+    output: Annotated[Path, typer.Option(help="Extended XYZ file to write.")] = Path("predictions.extxyz"),
+    force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
+) -> None:
+    """Predict energy (eV), forces (eV/Å) and stress (eV/Å³); a file that cannot be used does not stop the others."""
+    _set_up_log()
+    import ase.io
+
+    from kimgnn.files import atomic_write
+
+    if output.exists() and not force:
+        raise DataError("exists already", where=str(output), remedy="Give another --output, or --force.")
+    trained = _load(run)
+    n_predicted = 0
+    problems: list[Problem] = []
+    with atomic_write(output) as stream:
+        for file in files:
+            try:
+                predicted = _predicted(trained, file)
+            except DataError as error:
+                problems += error.problems
+                continue
+            ase.io.write(stream, predicted, format="extxyz")
+            n_predicted += len(predicted)
+        if n_predicted == 0:
+            raise DataError(problems=problems)
+    print(f"{n_predicted} structures in {output}")
+    if problems:
+        raise DataError(problems=problems)
+
+
+@app.command()
+def export(
+    run: Trained,
+    name: Annotated[
+        str | None,
+        typer.Option(
+            help="KIM name, <prefix>__MO_<12 digits>_<3 digits>; by default the manifest's.", show_default=False
+        ),
+    ] = None,
+    directory: Annotated[Path, typer.Option(help="Folder to write the model's folder into.")] = Path("."),
+    driver: Annotated[
+        Literal["kimgnn", "torchml"] | None,
+        typer.Option(help="The driver that will run it; by default the manifest's.", show_default=False),
+    ] = None,
+    install: Annotated[
+        bool, typer.Option("--install", help="Install it, and our driver, into the user's KIM collection.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Replace a folder and an installed model of that name.")
+    ] = False,
+) -> None:
+    """Write a KIM portable model."""
+    _set_up_log()
+    from kimgnn.export.driver import DRIVER_NAME, install_driver, install_model, is_installed
+    from kimgnn.export.portable_model import export_portable_model
+    from kimgnn.kim_id import RULE
+
+    trained = _load(run)
+    declared = trained.manifest.get("export", {})
+    name = name or declared.get("model_name")
+    if name is None:
+        raise ExportError("the manifest names no model", where="export.model_name", allowed=RULE, remedy="Give --name.")
+    driver = driver or declared.get("driver") or "kimgnn"
+    path = export_portable_model(
+        trained,
+        name,
+        directory,
+        driver=driver,
+        driver_version=declared.get("driver_version"),
+        tarball=declared.get("generate_tarball", False),
+        force=force,
+    )
+    print(f"KIM portable model in {path}")
+    if not install:
+        return
+    if driver == "kimgnn" and not is_installed():
+        print("building its driver, once; this takes a minute")
+        install_driver()
+        print(f"installed: {DRIVER_NAME}")
+    install_model(path, force=force)
+    print(f"installed: {name}")
+
+
+@driver_app.command("install")
+def driver_install(
+    collection: Collection = "user",
+    force: Annotated[bool, typer.Option("--force", help="Compile anew what was compiled before.")] = False,
+) -> None:
+    """Build the driver against this Python's libtorch and install it."""
+    from kimgnn.export.driver import DRIVER_NAME, install_driver
+
+    print(f"installed: {DRIVER_NAME} in {install_driver(collection, force=force).parent}")
+
+
+@driver_app.command("remove")
+def driver_remove() -> None:
+    """Remove the driver from the collection it is in."""
+    from kimgnn.export.driver import DRIVER_NAME, remove_item
+
+    remove_item(DRIVER_NAME)
+    print(f"removed: {DRIVER_NAME}")
+
+
+@app.command()
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Say what is missing on this machine, and how to get it; exit status 1 if anything is."""
+    from dataclasses import asdict
+
+    from kimgnn.doctor import examine
+
+    checks = examine()
+    print(json.dumps([asdict(check) for check in checks], indent=2) if as_json else "\n".join(map(str, checks)))
+    raise typer.Exit(code=0 if all(check.found for check in checks) else 1)
+
+
+def _set_up_log() -> None:
+    """Log plain lines to the terminal, and import KLIFF without its own log, which makes a file where the user is."""
+    from loguru import logger
+
+    # KLIFF warns at import that its descriptors are missing; graphs do without them.
+    descriptors = ("kliff.transforms.configuration_transforms.descriptors", False)
+    logger.configure(handlers=[{"sink": sys.stderr, "format": "{message}", "level": "INFO"}], activation=[descriptors])
+    with patch.object(logger, "configure"):
+        import kliff  # noqa: F401
+
+
+def _load(path: Path) -> Checkpoint:
+    """Load a checkpoint, or the best one of a run directory."""
+    from kimgnn.models.checkpoint import load_checkpoint
+
+    return load_checkpoint(path / "checkpoints" / "best.ckpt" if path.is_dir() else path)
+
+
+def _predict(trained: Checkpoint, configurations: Sequence[Configuration]) -> list[Prediction]:
+    from kimgnn.evaluation.predict import predict
+    from kimgnn.physics.potential import Potential
+    from kimgnn.registry import TRANSFORMS
+
+    transform = TRANSFORMS.get(trained.transform["name"])(**trained.transform["kwargs"])
+    return predict(Potential(trained.network), configurations, transform)
+
+
+def _predicted(trained: Checkpoint, file: Path) -> list[ase.Atoms]:
+    """Return the structures of a file with predictions in the place of their labels."""
+    import ase
+
+    from kimgnn.data.from_atoms import configuration_from_atoms
+    from kimgnn.data.sources import read_structures
+    from kimgnn.evaluation.predict import with_predictions
+
+    structures = list(read_structures(file, "FILES"))
+    configurations = [
+        # without labels, which may be wrong here
+        configuration_from_atoms(
+            ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc), identifier=identifier
+        )
+        for identifier, atoms in structures
+    ]
+    predictions = _predict(trained, configurations)
+    return [with_predictions(atoms, prediction) for (_, atoms), prediction in zip(structures, predictions, strict=True)]
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"Warning: {message}", file=sys.stderr)
+
+
+def main() -> None:
+    """Run the command line; a problem with the input is a message and exit status 1, Ctrl-C is 130."""
+    warnings.showwarning = _show_warning
+    try:
+        app()
+    except KimgnnError as error:
+        print(f"{type(error).__name__}:\n{error}", file=sys.stderr)
+        sys.exit(1)
+    except OSError as error:
+        print(f"{error.filename or type(error).__name__}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

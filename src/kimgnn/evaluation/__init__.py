@@ -1,0 +1,1 @@
+"""What a trained model says about structures, and how far that is from their labels."""

@@ -1,0 +1,146 @@
+"""Pictures of a run: how it learned, and its predictions against the labels. Nothing global is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from kimgnn.evaluation.history import History
+from kimgnn.evaluation.metrics import MEASURES, Measure, Parity
+from kimgnn.fields import LABELS
+
+SPLITS: Final = ("train", "val", "test")
+COLOURS: Final = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}
+"""Colours of the splits, told apart by colour-blind readers (Okabe and Ito)."""
+
+DENSE: Final = 2000
+"""More values than this are drawn as a density: single points would hide one another."""
+
+GRID: Final = "#D9D9D9"
+
+
+def learning_curves(history: History) -> Figure:
+    """Return the loss and the mean absolute error of each label against the epoch, on logarithmic axes.
+
+    A dotted line marks the epoch with the lowest validation loss, or training loss where there is no validation.
+    """
+    panels = {"loss": "loss"}
+    for label in LABELS:
+        if any(f"{split}_{label}_mae" in history for split in SPLITS):
+            panels[f"{label}_mae"] = f"{label} MAE ({MEASURES[label].error_unit})"
+    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+    best = _best_epoch(history)
+    for ax, (quantity, title) in zip(axes, panels.items(), strict=True):
+        for split in SPLITS:
+            if f"{split}_{quantity}" in history:
+                epochs, values = history[f"{split}_{quantity}"]
+                marker = "o" if len(epochs) < 30 else None
+                ax.plot(epochs, values, color=COLOURS[split], label=split, marker=marker, markersize=3, linewidth=1.4)
+        _logarithmic(ax)
+        if best is not None:
+            ax.axvline(best, color="#555555", linestyle=":", linewidth=1.2, label=f"best (epoch {best})")
+        ax.set_title(title, fontsize=10)
+        ax.set_xlabel("epoch")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))
+        ax.grid(True, which="major", color=GRID, linewidth=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+    axes[0].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _logarithmic(ax: Axes) -> None:
+    """Make the vertical axis logarithmic, with plain numbers, unless a value forbids it."""
+    if any(np.any(np.asarray(line.get_ydata()) <= 0) for line in ax.lines):
+        return
+    ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high > 10 * low else (1, 1.5, 2, 3, 4, 5, 7)))
+    ax.yaxis.set_major_formatter("{x:g}")
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _best_epoch(history: History) -> int | None:
+    for name in ("val_loss", "train_loss"):
+        if name in history:
+            epochs, values = history[name]
+            return None if np.all(np.isnan(values)) else int(epochs[np.nanargmin(values)])
+    return None
+
+
+def parity_plot(label: str, parities: Mapping[str, Parity]) -> Figure:
+    """Return predictions against labels, one square panel a split, all on the same equal axes.
+
+    Args:
+        label: ``energy``, ``forces`` or ``stress``.
+        parities: Split -> labels and predictions; at least one.
+    """
+    measure = MEASURES[label]
+    limits = _limits(parities)
+    figure = Figure(figsize=(4.1 * len(parities) + 0.5, 4.3), layout="compressed")
+    axes = figure.subplots(1, len(parities), squeeze=False, sharex=True, sharey=True)[0]
+    for ax, (split, parity) in zip(axes, parities.items(), strict=True):
+        colour = COLOURS.get(split, "#555555")
+        ax.plot(limits, limits, color="#888888", linewidth=0.8, zorder=0)
+        if parity.reference.size > DENSE:
+            _density(ax, parity, limits, colour)
+        else:
+            ax.scatter(parity.reference, parity.predicted, s=12, color=colour, alpha=0.6, linewidths=0)
+        mae, rmse = parity.mae() * measure.error_scale, parity.rmse() * measure.error_scale
+        text = (
+            f"MAE {mae:.3g} {measure.error_unit}\nRMSE {rmse:.3g} {measure.error_unit}\nn = {parity.reference.size:,}"
+        )
+        ax.text(0.04, 0.96, text, transform=ax.transAxes, va="top", fontsize=9)
+        _error_histogram(ax, parity, measure, colour)
+        ax.set(xlim=limits, ylim=limits, aspect="equal", title=split)
+        ax.set_xlabel(f"reference {measure.quantity} ({measure.unit})")
+        ax.locator_params(nbins=6)
+        ax.grid(True, color=GRID, linewidth=0.6)
+        ax.set_axisbelow(True)
+    axes[0].set_ylabel(f"predicted {measure.quantity} ({measure.unit})")
+    return figure
+
+
+def _limits(parities: Mapping[str, Parity]) -> tuple[float, float]:
+    """Return the range of all values with a margin; one single value gets a range of its own."""
+    values = np.concatenate([np.concatenate([parity.reference, parity.predicted]) for parity in parities.values()])
+    values = values[np.isfinite(values)]
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 1.0)
+    margin = 0.05 * (high - low) or 0.05 * max(abs(high), 1.0)
+    return low - margin, high + margin
+
+
+def _density(ax: Axes, parity: Parity, limits: tuple[float, float], colour: str) -> None:
+    """Draw the number of values in each hexagon, on a logarithmic scale from pale to the split's colour."""
+    shades = LinearSegmentedColormap.from_list("density", ["#D0D0D0", colour, "#101010"])
+    cells = ax.hexbin(
+        parity.reference, parity.predicted, gridsize=70, bins="log", mincnt=1, extent=(*limits, *limits), cmap=shades,
+        linewidths=0,
+    )  # fmt: skip
+    bar = ax.figure.colorbar(cells, ax=ax, shrink=0.75, pad=0.02)
+    bar.ax.tick_params(labelsize=8)
+    bar.outline.set_visible(False)
+    bar.set_label("values in a hexagon", fontsize=8)
+
+
+def _error_histogram(ax: Axes, parity: Parity, measure: Measure, colour: str) -> None:
+    """Draw the errors themselves in the lower right corner, which a parity plot leaves empty."""
+    errors = (parity.predicted - parity.reference) * measure.error_scale
+    errors = errors[np.isfinite(errors)]
+    width = 3.0 * float(np.sqrt(np.mean(errors**2))) if errors.size else 0.0
+    if width == 0.0:
+        return
+    inset = ax.inset_axes((0.60, 0.15, 0.37, 0.24))
+    inset.hist(errors, bins=int(np.clip(np.sqrt(errors.size), 7, 31)), range=(-width, width), color=colour)
+    inset.axvline(0.0, color="#555555", linewidth=0.6)
+    inset.set(yticks=[], xlim=(-width, width), facecolor="none")
+    inset.spines[["top", "left", "right"]].set_visible(False)
+    inset.tick_params(labelsize=7)
+    inset.locator_params(axis="x", nbins=4)
+    inset.set_xlabel(f"error ({measure.error_unit})", fontsize=7, labelpad=1)

@@ -1,0 +1,1 @@
+"""Training: KLIFF's GNN trainer, on Lightning."""

@@ -1,0 +1,135 @@
+"""Loaders of graph batches: plain PyTorch ones, whose order is a function of the seed and the epoch alone."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from kliff.dataset import Configuration
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+from torch_geometric.data import Batch
+
+Transform = Callable[[Configuration], Any]
+"""Structure -> graph."""
+
+
+class GraphDataset(Dataset[Any]):
+    """Graphs of structures.
+
+    Args:
+        configurations: The structures.
+        transform: Structure to graph.
+        dynamic: Make a graph whenever it is asked for, instead of all of them once.
+    """
+
+    def __init__(self, configurations: Sequence[Configuration], transform: Transform, dynamic: bool = False) -> None:
+        self._configurations = list(configurations)
+        self._transform = transform
+        self._graphs = None if dynamic else [transform(configuration) for configuration in self._configurations]
+
+    def __len__(self) -> int:
+        return len(self._configurations)
+
+    def __getitem__(self, index: int) -> Any:
+        return self._transform(self._configurations[index]) if self._graphs is None else self._graphs[index]
+
+
+class EpochSampler(Sampler[int]):
+    """This process's share of a data set, in an order that the seed and the epoch determine.
+
+    Processes take turns in one common order, so that together they see the batches that one process would see. For
+    training, they get equally many structures (a few are seen twice where the number does not divide); for evaluation,
+    every structure is seen once, but a process that would have none gets one.
+
+    Args:
+        size: Structures in the set.
+        seed: Of the shuffling; ``None`` keeps the order.
+        rank: This process.
+        world_size: Number of processes.
+    """
+
+    def __init__(self, size: int, seed: int | None, rank: int = 0, world_size: int = 1) -> None:
+        self._size = size
+        self._seed = seed
+        self._rank = rank
+        self._world_size = world_size
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch; Lightning calls this."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._indices())
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._indices())
+
+    def _indices(self) -> list[int]:
+        if self._seed is None:
+            order = list(range(self._size))
+            return order[self._rank :: self._world_size] or order[:1]
+        generator = torch.Generator().manual_seed(self._seed * 1_000_003 + self._epoch)
+        order = torch.randperm(self._size, generator=generator).tolist()
+        share = -(-self._size // self._world_size)
+        repeated = order * (share * self._world_size // self._size + 1)
+        return repeated[self._rank : share * self._world_size : self._world_size]
+
+
+class GraphDataModule(LightningDataModule):
+    """Training, validation and test loaders.
+
+    Args:
+        train: Training set.
+        validation: Validation set, or ``None``.
+        test: Test set, or ``None``.
+        batch_size: Structures in a step of one process.
+        num_workers: Processes that load data; 0 loads in this one.
+        seed: Of the shuffling of the training set.
+    """
+
+    def __init__(
+        self,
+        train: GraphDataset,
+        validation: GraphDataset | None,
+        test: GraphDataset | None,
+        batch_size: int,
+        num_workers: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.train = train
+        self.validation = validation
+        self.test = test
+        self.batch_size = batch_size
+        self.num_workers = num_workers
+        self.seed = seed
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        """Return the shuffled training loader."""
+        return self._loader(self.train, self.seed)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return the validation loader; an empty list without a validation set."""
+        return [] if self.validation is None else self._loader(self.validation, None)
+
+    def test_dataloader(self) -> DataLoader[Any] | list[Any]:
+        """Return the test loader; an empty list without a test set."""
+        return [] if self.test is None else self._loader(self.test, None)
+
+    def _loader(self, dataset: GraphDataset, seed: int | None) -> DataLoader[Any]:
+        trainer = self.trainer
+        rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
+        sampler = EpochSampler(len(dataset), seed, rank, world_size)
+        if trainer is not None:
+            # A resumed run asks for its first batch before Lightning tells the sampler the epoch.
+            sampler.set_epoch(trainer.current_epoch)
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            collate_fn=Batch.from_data_list,
+        )

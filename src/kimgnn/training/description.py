@@ -1,0 +1,50 @@
+"""What a checkpoint and an exported model say about the data: plain values."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from kliff.dataset import Configuration
+
+from kimgnn.data.labels import has_label
+from kimgnn.data.statistics import label_counts
+from kimgnn.export.portable_model import ATOMS_PER_STRUCTURE, STRUCTURE
+from kimgnn.fields import LABELS
+
+
+def dataset_hash(configurations: Sequence[Configuration]) -> str:
+    """Return the SHA-256 of structures and labels, in hexadecimal."""
+    digest = hashlib.sha256()
+    for configuration in configurations:
+        digest.update(" ".join(configuration.species).encode())
+        labels = [getattr(configuration, label) for label in LABELS if has_label(configuration, label)]
+        for values in (configuration.coords, configuration.cell, configuration.PBC, *labels):
+            digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
+    return digest.hexdigest()
+
+
+def describe_data(splits: Mapping[str, Sequence[Configuration]], source: Any, digest: str) -> dict[str, Any]:
+    """Return source, hash and label counts of the data, and what `kimgnn.export.portable_model` looks for.
+
+    Args:
+        splits: ``train``, ``validation``, ``test`` -> structures.
+        source: The manifest's ``dataset.path``.
+        digest: `dataset_hash` of all of them.
+    """
+    data: dict[str, Any] = {"source": source, "hash": digest}
+    for name, configurations in splits.items():
+        if configurations:
+            counts = label_counts(configurations)
+            data[name] = f"{len(configurations)} structures; " + ", ".join(f"{counts[k]} {k}" for k in LABELS)
+    sizes = {len(configuration.species) for configuration in splits["train"]}
+    if len(sizes) == 1:
+        data[ATOMS_PER_STRUCTURE] = sizes.pop()
+    example = splits["train"][0]
+    data[STRUCTURE] = {
+        "symbols": list(example.species),
+        "positions": np.asarray(example.coords).tolist(),
+        "cell": np.asarray(example.cell).tolist(),
+        "pbc": [bool(periodic) for periodic in example.PBC],
+    }
+    return data

@@ -1,0 +1,73 @@
+"""Lightning, kept calm and interruptible."""
+
+import logging
+import signal
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
+from lightning_utilities.core import rank_zero
+
+from kimgnn.errors import ManifestError
+
+_BESIDE_THE_POINT = (
+    ".*does not have many workers.*",  # graphs are in memory
+    ".*Checkpoint directory .* exists.*",  # so it does when a run goes on
+    ".*LeafSpec.*",  # Lightning's own use of torch
+    ".*sync_dist=True.*",  # what is logged is that of all processes already
+    "Grad strides do not match bucket view strides.*",  # a matter of speed, for weights of a few numbers
+)
+
+
+def choose_accelerator(choice: str) -> str:
+    """Return Lightning's name of the accelerator, which is never Apple's MPS: it has no double precision.
+
+    Raises:
+        ManifestError: ``choice`` is ``mps``.
+    """
+    if choice == "mps":
+        raise ManifestError(
+            "has no double precision, which coordinates and energies are kept in",
+            where="training.accelerator",
+            value=choice,
+            allowed="auto, cpu, gpu, cuda",
+        )
+    if choice == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return "cuda" if choice == "gpu" else choice
+
+
+@contextmanager
+def calm() -> Iterator[None]:
+    """Keep back what Lightning says about itself, and warnings that do not apply to our runs."""
+    talk = rank_zero.log  # set by whichever of Lightning's two packages was imported last
+    level = talk.level
+    talk.setLevel(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            for message in _BESIDE_THE_POINT:
+                warnings.filterwarnings("ignore", message)
+            yield
+    finally:
+        talk.setLevel(level)
+
+
+def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, checkpoint: Path | None) -> None:
+    """Train, from a checkpoint if there is one.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed, and Lightning has put its things in order.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with calm():
+            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as leaving:
+        # Lightning turns Ctrl-C into an exit, which would end a notebook, and has further ones ignored.
+        if not isinstance(leaving.__context__, KeyboardInterrupt):
+            raise
+        signal.signal(signal.SIGINT, handler)
+        raise KeyboardInterrupt from None

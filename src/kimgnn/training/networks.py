@@ -1,0 +1,61 @@
+"""Where the network comes from: fitted to the training set and built, or read from a TorchScript file."""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from kliff.dataset import Configuration
+from torch import nn
+
+from kimgnn.data.statistics import energy_per_atom_std, fit_reference_energies, force_rms
+from kimgnn.errors import ModelError
+from kimgnn.models.network import NetworkSpec
+
+
+def fit_spec(model: Mapping[str, Any], configurations: Sequence[Configuration], species: Sequence[str]) -> NetworkSpec:
+    """Return what builds the network of a manifest's ``model`` block, with numbers where a head says ``fit``.
+
+    Args:
+        model: The block, every default filled.
+        configurations: The training set.
+        species: Elements of the network.
+    """
+    heads = [
+        _fit_energy_head(head, configurations, species) if head["type"] == "energy" else dict(head)
+        for head in model["heads"]
+    ]
+    return NetworkSpec(model["architecture"], model["options"], heads, list(species), model["precision"])
+
+
+def _fit_energy_head(
+    head: Mapping[str, Any], configurations: Sequence[Configuration], species: Sequence[str]
+) -> dict[str, Any]:
+    fitted = dict(head)
+    if head["reference_energies"] == "fit":
+        fitted["reference_energies"] = fit_reference_energies(configurations, species)
+    if head["scale"] == "fit":
+        reference = fitted["reference_energies"]
+        given = reference if isinstance(reference, dict) else dict.fromkeys(species, 0.0)
+        scale = force_rms(configurations) or energy_per_atom_std(configurations, given)
+        # One structure, or copies of one, has no spread to take a unit from.
+        fitted["scale"] = scale or 1.0
+    return fitted
+
+
+def load_torchscript(path: str | Path) -> nn.Module:
+    """Return the module in a TorchScript file.
+
+    Raises:
+        ModelError: There is no such file, or it is none of TorchScript.
+    """
+    if not Path(path).is_file():
+        raise ModelError("there is no such file", where="model.model_path", value=str(path))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", DeprecationWarning)
+            module: nn.Module = torch.jit.load(path, map_location="cpu")  # type: ignore[no-untyped-call]
+    except RuntimeError as error:
+        raise ModelError("not a TorchScript file", where="model.model_path", value=str(path)) from error
+    return module

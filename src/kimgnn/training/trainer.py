@@ -1,0 +1,518 @@
+"""`GNNLightningTrainer`: KLIFF's trainer of graph neural networks, with every step of it working."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import ase
+import torch
+import yaml
+from kliff.dataset import Configuration, Dataset
+from kliff.transforms.configuration_transforms.graphs import RadialGraph
+from lightning.pytorch import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback, EarlyStopping, EMAWeightAveraging, Timer
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from loguru import logger
+from torch import nn
+
+from kimgnn.data.from_atoms import configuration_from_atoms
+from kimgnn.data.requirements import require_labels
+from kimgnn.data.sources import read_configurations
+from kimgnn.data.splits import split_indices
+from kimgnn.data.statistics import label_counts, species_of
+from kimgnn.data.to_atoms import save_configurations
+from kimgnn.errors import DataError, ManifestError, TrainingError
+from kimgnn.evaluation.metrics import compare, error_metrics
+from kimgnn.evaluation.predict import Prediction, predict
+from kimgnn.evaluation.report import write_report
+from kimgnn.export.portable_model import export_portable_model
+from kimgnn.fields import ENERGY, LABELS
+from kimgnn.files import atomic_write
+from kimgnn.manifest import Manifest, load_manifest
+from kimgnn.models.checkpoint import ENTRY, FORMAT, Checkpoint
+from kimgnn.models.network import DTYPES, NetworkSpec, build_network
+from kimgnn.physics.potential import CoordinatePotential, Potential
+from kimgnn.registry import TRANSFORMS
+from kimgnn.training.callbacks import PerAtomPredictions, RunCheckpoints
+from kimgnn.training.checkpoint_io import AtomicCheckpointIO
+from kimgnn.training.data_module import GraphDataModule, GraphDataset, Transform
+from kimgnn.training.description import dataset_hash, describe_data
+from kimgnn.training.history import run_history
+from kimgnn.training.host import KLIFFGNNTrainer
+from kimgnn.training.label_scales import LabelScale, fit_label_scales
+from kimgnn.training.lightning_run import calm, choose_accelerator, fit
+from kimgnn.training.losses import Loss, label_weights
+from kimgnn.training.module import TrainingModule, make_optimizer, make_scheduler
+from kimgnn.training.networks import fit_spec, load_torchscript
+from kimgnn.training.run_directory import RunDirectory, open_run_directory, process_rank
+from kimgnn.transforms.radial_graph import radial_graph
+
+SPLITS = {"train": "train", "validation": "val", "test": "test"}
+"""The parts of the data, as `evaluate` takes them -> as they are called in files and metrics."""
+
+
+class GNNLightningTrainer(KLIFFGNNTrainer):
+    """Trains a graph neural network as a manifest says.
+
+    Args:
+        manifest: KLIFF's six blocks, as a dict or a YAML file; see `kimgnn.manifest`.
+        model: A module written for KLIFF's ``RadialGraph``: called with ``model.input_args``, it returns one energy a
+            graph. Otherwise the network is built from ``model.architecture`` or read from ``model.model_path``.
+
+    Raises:
+        ManifestError: The manifest is wrong.
+        DataError: A structure or a label cannot be used.
+        ModelError: ``model.model_path`` cannot be read.
+        TrainingError: The run cannot be started or continued.
+
+    Attributes:
+        run: The run's directory.
+        indices: Split -> positions in ``dataset``; empty for a split that is read from a file of its own.
+        splits: Split -> structures.
+        spec: What the network was built from; ``None`` for a module.
+        potential: The network with its derivatives, as it is being trained.
+        graph_of: Structure -> the graph that the network takes.
+        current: KLIFF's state: directories, hashes, epoch, step, best loss.
+    """
+
+    pl_model: Any
+
+    def __init__(self, manifest: Mapping[str, Any] | str | Path | Manifest, model: nn.Module | None = None) -> None:
+        self.manifest = load_manifest(manifest, model_given=model is not None)
+        if model is not None and self.manifest.model.architecture:
+            raise ManifestError(
+                "a module is given to the trainer too",
+                where="model.architecture",
+                value=self.manifest.model.architecture,
+                remedy="Keep one of them.",
+            )
+        self.run: RunDirectory
+        self.indices: dict[str, list[int]] = {}
+        self.splits: dict[str, list[Configuration]] = {}
+        self.spec: NetworkSpec | None = None
+        self.label_scales: list[LabelScale] = []
+        self.graph_of: Transform
+        self.potential: nn.Module
+        super().__init__(self.manifest.to_dict(), model)
+
+    @classmethod
+    def from_file(cls, filename: str | Path, model: nn.Module | None = None) -> Self:
+        """Return a trainer for the manifest in a YAML file."""
+        return cls(filename, model)
+
+    # -- KLIFF's steps, in the order in which its constructor takes them --------------------------------------------
+
+    def seed_all(self) -> None:
+        """Seed every random number generator."""
+        seed_everything(self.workspace["seed"], verbose=False)
+
+    def setup_workspace(self) -> None:
+        """Make the run's directory, or find the one that is continued."""
+        self.run = open_run_directory(
+            Path(self.workspace["name"]), self.model_manifest["name"], self.workspace["resume"], process_rank()
+        )
+        if self.run.resumed and process_rank() == 0:
+            with self.run.lock():  # tells at once if another process is at work there
+                pass
+            logger.info(f"{'Found' if self.run.finished else 'Continuing'} the run in {self.run.path}.")
+        data = Path(self.workspace["name"]) / "datasets"
+        if process_rank() == 0:
+            data.mkdir(parents=True, exist_ok=True)
+        self.current |= {
+            "run_title": self.run.path.name,
+            "run_dir": str(self.run.path),
+            "data_dir": str(data),
+            "appending_to_previous_run": self.run.resumed,
+            "run_hash": self.get_trainer_hash(),
+        }
+
+    def setup_dataset(self) -> None:
+        """Read the structures, their labels and their weights."""
+        weights = self.loss_manifest["weights"]
+        source = self.dataset_manifest | ({"weights": weights} if isinstance(weights, str) else {})
+        self.dataset = Dataset(read_configurations(source))
+        if self.dataset_manifest["save"] and process_rank() == 0:
+            path = save_configurations(
+                self.dataset.configs, self.dataset_manifest["save_path"] or self.current["data_dir"]
+            )
+            logger.info(f"Structures saved in {path}.")
+        self.current["dataset_hash"] = dataset_hash(self.dataset.configs)
+        if self.current["log_per_atom_pred"]:
+            self.current["per_atom_pred_database"] = self._open_per_atom_database()
+
+    def setup_dataset_transforms(self) -> None:
+        """Make the configuration transform; property transforms are fitted once the training set is known."""
+        configuration = self.transform_manifest["configuration"]
+        transform = TRANSFORMS.get(configuration["name"], "transforms.configuration.name")
+        transform = transform(**configuration["kwargs"], copy_to_config=False)
+        self.configuration_transform = transform
+        self.graph_of = partial(radial_graph, transform=transform) if isinstance(transform, RadialGraph) else transform
+
+    def setup_dataset_split(self) -> None:
+        """Divide the structures, and record who is where."""
+        indices = split_indices(len(self.dataset), self.training_manifest, self.workspace["seed"])
+        self.indices = {name: [int(index) for index in getattr(indices, name)] for name in SPLITS}
+        self.splits = {name: [self.dataset.configs[index] for index in self.indices[name]] for name in SPLITS}
+        for name in ("validation", "test"):
+            path = self.training_manifest[f"{name}_dataset"].get("path")
+            if path:
+                self.splits[name] = self._read_separately(path, f"training.{name}_dataset")
+        self.train_dataset = Dataset(self.splits["train"])
+        self.val_dataset = Dataset(self.splits["validation"]) if self.splits["validation"] else None
+        for split, name in SPLITS.items():
+            sizes = {f"{name}_size": len(self.splits[split]), f"{name}_indices": self.indices[split]}
+            self.dataset_sample_manifest |= sizes
+        self._save_indices()
+        self._check_splits()
+        self.label_scales = fit_label_scales(self.transform_manifest["property"], self.splits["train"])
+        self.property_transforms = self.label_scales
+        logger.info(", ".join(f"{len(self.splits[name])} {name}" for name in SPLITS) + " structures.")
+
+    def setup_model(self) -> None:
+        """Build the network and what trains it; KLIFF calls this twice, the second call does nothing."""
+        if self.pl_model is not None:
+            return
+        self.potential = self._make_potential()
+        self.potential.train()
+        self.pl_model = TrainingModule(
+            self.potential,
+            self._loss(),
+            self.optimizer_manifest,
+            seed=self.workspace["seed"],
+            monitor=self._monitor(),
+            description=self._description(),
+        )
+
+    def setup_optimizer(self) -> None:
+        """Make the optimizer once for a test; Lightning makes the one that is used."""
+        if self.pl_model is None:  # KLIFF sets up a module given as model= only after this step
+            self.setup_model()
+        where = "training.optimizer"
+        try:
+            self.optimizer = make_optimizer(self.optimizer_manifest, self.potential.parameters())
+            where = "training.optimizer.lr_scheduler"
+            make_scheduler(self.optimizer_manifest["lr_scheduler"], self.optimizer)
+        except (TypeError, ValueError) as error:
+            raise ManifestError(str(error), where=where) from error
+
+    def save_config(self) -> None:
+        """Write the manifest into the run's directory, as ``manifest.yaml`` and under KLIFF's name."""
+        if process_rank() > 0:
+            return
+        plain = self.manifest.to_dict()
+        with atomic_write(self.run.path / "manifest.yaml") as file:
+            yaml.safe_dump(plain, file, sort_keys=False, allow_unicode=True)
+        with atomic_write(self.run.path / f"{self.current['run_hash']}.yaml") as file:
+            yaml.safe_dump(self.config_to_dict(), file, allow_unicode=True)
+
+    def setup_dataloaders(self) -> None:
+        """Make the graphs and their loaders."""
+        dynamic = self.dataset_manifest["dynamic_loading"]
+        sets = {name: GraphDataset(part, self.graph_of, dynamic) for name, part in self.splits.items() if part}
+        self.data_module = GraphDataModule(
+            sets["train"],
+            sets.get("validation"),
+            sets.get("test"),
+            batch_size=self.training_manifest["batch_size"],
+            num_workers=self.training_manifest["num_workers"],
+            seed=self.workspace["seed"],
+        )
+
+    def _tb_logger(self) -> TensorBoardLogger:
+        return TensorBoardLogger(str(self.run.path / "logs"), name="lightning_logs")
+
+    def _csv_logger(self) -> CSVLogger:
+        return CSVLogger(str(self.run.path / "logs"), name="csv_logs")
+
+    def _get_callbacks(self) -> list[Callback]:
+        callbacks: list[Callback] = [
+            RunCheckpoints(
+                self.run.checkpoints, self.training_manifest["ckpt_interval"], self._monitor(), self.current
+            ),
+        ]
+        if self.optimizer_manifest["ema"]:
+            # Buffers are constants of the network: averaging would only add rounding errors to them.
+            callbacks.append(EMAWeightAveraging(use_buffers=False, decay=self.optimizer_manifest["ema_decay"]))
+        if stopping := self.training_manifest["early_stopping"]:
+            callbacks.append(
+                EarlyStopping(
+                    self._monitor(),
+                    min_delta=stopping["delta"],
+                    patience=stopping["patience"],
+                    check_on_train_epoch_end=True,
+                )
+            )
+        if self.training_manifest["max_time"]:
+            # By epoch, so that the last checkpoint is that of a whole one.
+            callbacks.append(Timer(self.training_manifest["max_time"], interval="epoch"))
+        if self.current["log_per_atom_pred"]:
+            callbacks.append(PerAtomPredictions(self.log_per_atom_outputs, self.current["ckpt_interval"]))
+        return callbacks
+
+    def _get_pl_trainer(self) -> Trainer:
+        training = self.training_manifest
+        with calm():
+            trainer = Trainer(
+                logger=[self.tb_logger, self.csv_logger],
+                max_epochs=training["epochs"],
+                accelerator=choose_accelerator(training["accelerator"]),
+                strategy=training["strategy"],
+                devices=training["devices"],
+                num_nodes=int(os.environ.get("SLURM_JOB_NUM_NODES", 1)),
+                callbacks=self.callbacks,
+                plugins=[AtomicCheckpointIO()],
+                gradient_clip_val=training["gradient_clip"],
+                inference_mode=False,
+                use_distributed_sampler=False,
+                num_sanity_val_steps=0,
+                limit_val_batches=1.0 if self.splits["validation"] else 0,
+                log_every_n_steps=1,
+                enable_model_summary=training["verbose"],
+            )
+        self.current["device"] = str(trainer.strategy.root_device)
+        return trainer
+
+    # -- Running ------------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train to the end, from where the run is; afterwards write the report.
+
+        A run that is finished says so and returns. After Ctrl-C, a checkpoint is there to go on from.
+
+        Raises:
+            TrainingError: Another process is training here, a checkpoint cannot be read or written, or the loss is not
+                a number any more.
+            KeyboardInterrupt: Ctrl-C was pressed.
+        """
+        if self.run.finished:
+            logger.info(f"The run in {self.run.path} is finished. For a new one, set workspace.resume to false.")
+            return
+        # The processes that rank 0 starts work under its lock.
+        with self.run.lock() if process_rank() == 0 else nullcontext():
+            checkpoint = self.run.last if self.run.last.exists() else None
+            if checkpoint is not None:
+                self._start_again()
+            try:
+                fit(self.pl_trainer, self.pl_model, self.data_module, checkpoint)
+            except KeyboardInterrupt:
+                logger.warning(
+                    f"Interrupted. The last whole epoch is in {self.run.last}. To go on from there, call train() "
+                    f"again, or set workspace.resume to true, or to {str(self.run.path)!r}."
+                )
+                raise
+        if self.pl_trainer.is_global_zero:
+            self.run.mark_finished()
+            self._write_report()
+
+    def evaluate(self, split: str = "test") -> dict[str, float]:
+        """Return the errors of the best weights on a split.
+
+        Args:
+            split: ``train``, ``validation`` or ``test``.
+
+        Returns:
+            For each label that occurs, ``{label}_mae``, ``{label}_rmse`` (meV/atom, eV/Å, GPa) and ``{label}_count``.
+
+        Raises:
+            TrainingError: There is no such split, or nothing was trained yet.
+        """
+        if split not in SPLITS or not self.splits[split]:
+            there = [name for name in SPLITS if self.splits[name]]
+            raise TrainingError("there is no such part of the data", value=split, allowed=", ".join(there))
+        configurations = self.splits[split]
+        return error_metrics(compare(self._predict(configurations), configurations))
+
+    def predict(self, structures: Sequence[Configuration | ase.Atoms]) -> list[Prediction]:
+        """Return energy, forces and stress of structures by the best weights.
+
+        Args:
+            structures: ``kliff.dataset.Configuration`` or ``ase.Atoms``; labels are not looked at.
+
+        Raises:
+            TrainingError: Nothing was trained yet.
+        """
+        return self._predict(
+            [configuration_from_atoms(item) if isinstance(item, ase.Atoms) else item for item in structures]
+        )
+
+    def save_kim_model(self, path: str | Path | None = None) -> Path:
+        """Write the best weights as a KIM portable model, in the place of one of the same name, and return its folder.
+
+        Args:
+            path: Folder that gets the model's folder; ``export.model_path`` when absent, or ``kim-model``.
+
+        Raises:
+            TrainingError: Nothing was trained yet.
+            ExportError: The network cannot be exported, with the reason.
+        """
+        export = self.export_manifest
+        name = export["model_name"] or f"{re.sub('[^A-Za-z0-9]+', '_', self.run.path.name)}__MO_000000000000_000"
+        checkpoint = self._best_checkpoint()
+        entry = checkpoint[ENTRY]
+        network = self._with_weights(checkpoint)
+        folder = export_portable_model(
+            Checkpoint(
+                network.network if isinstance(network, Potential) else network,  # type: ignore[arg-type]
+                entry["transform"],
+                entry["manifest"],
+                entry["metrics"],
+                entry["data"],
+            ),
+            name,
+            path or export["model_path"] or "kim-model",
+            driver=export["driver"] or ("torchml" if self.spec is None else "kimgnn"),
+            driver_version=export["driver_version"],
+            tarball=export["generate_tarball"],
+            force=True,
+        )
+        logger.info(f"KIM model saved in {folder}.")
+        return folder
+
+    def best_potential(self) -> nn.Module:
+        """Return a copy of the potential with the best weights (the averaged ones, with EMA), in evaluation mode.
+
+        Raises:
+            TrainingError: Nothing was trained yet.
+        """
+        return self._with_weights(self._best_checkpoint())
+
+    # -- Pieces -------------------------------------------------------------------------------------------------------
+
+    def _read_separately(self, path: str | list[str], where: str) -> list[Configuration]:
+        """Read a file of its own, as the data set is read but without what counts its structures."""
+        weights = self.dataset_manifest["weights"]
+        source = self.dataset_manifest | {"path": path, "slices": None}
+        return read_configurations(source | {"weights": None if isinstance(weights, str) else weights}, where)
+
+    def _check_splits(self) -> None:
+        train, validation = self.splits["train"], self.splits["validation"]
+        batch_size = self.training_manifest["batch_size"]
+        if batch_size > len(train):
+            raise TrainingError(
+                "the batch is larger than the training set",
+                where="training.batch_size",
+                value=batch_size,
+                allowed=f"1 to {len(train)}",
+            )
+        weights = label_weights(self.loss_manifest["weights"], train)
+        require_labels(train, weights)
+        counts = label_counts(validation)
+        if validation and not any(counts[label] for label in LABELS if weights[label]):
+            raise DataError(
+                "no structure has a label that is fitted, so that every network would be the best",
+                where="training.validation_dataset",
+                remedy="Choose other structures, or none.",
+            )
+
+    def _save_indices(self) -> None:
+        files = {}
+        for split, indices in self.indices.items():
+            if indices and process_rank() == 0:
+                path = self.run.path / f"{SPLITS[split]}_indices.txt"
+                with atomic_write(path) as file:
+                    file.writelines(f"{index}\n" for index in indices)
+                files[SPLITS[split]] = str(path)
+        self.dataset_sample_manifest["indices_files"] = files
+
+    def _open_per_atom_database(self) -> Any:
+        try:
+            import lmdb
+        except ImportError as error:
+            raise TrainingError(
+                "needs the package lmdb", where="training.log_per_atom_pred", remedy="Run: pip install lmdb"
+            ) from error
+        return lmdb.open(f"{self.run.path}/per_atom_pred_database.lmdb", map_size=10**12, subdir=False)
+
+    def _monitor(self) -> str:
+        return "val_loss" if self.splits["validation"] else "train_loss"
+
+    def _make_potential(self) -> nn.Module:
+        if self.model_manifest["architecture"]:
+            configuration = self.transform_manifest["configuration"]
+            species = configuration["kwargs"].get("species") or species_of(self.dataset.configs)
+            self.spec = fit_spec(self.model_manifest, self.splits["train"], species)
+            self.model = build_network(self.spec)
+            return Potential(self.model)
+        if self.model is None:
+            self.model = load_torchscript(self.model_manifest["model_path"])
+        self.model.to(DTYPES[self.model_manifest["precision"]])
+        unit = next((scale for scale in self.label_scales if scale.label == ENERGY), LabelScale(ENERGY, 1.0))
+        return CoordinatePotential(self.model, self.model_manifest["input_args"], unit.scale, unit.offset)
+
+    def _loss(self) -> Loss:
+        return Loss(
+            self.loss_manifest["function"],
+            self.loss_manifest["huber_delta"],
+            label_weights(self.loss_manifest["weights"], self.splits["train"]),
+            self.loss_manifest["normalize_per_atom"],
+            {scale.label: scale.scale for scale in self.label_scales},
+        )
+
+    def _description(self) -> dict[str, Any]:
+        """Return the entry of our checkpoints that `kimgnn.models.checkpoint` reads, without the metrics."""
+        return {
+            "format": FORMAT,
+            "spec": None if self.spec is None else self.spec.to_dict(),
+            "transform": dict(self.transform_manifest["configuration"]),
+            "manifest": self.manifest.to_dict(),
+            "data": describe_data(self.splits, self.dataset_manifest["path"], self.current["dataset_hash"]),
+        }
+
+    def _start_again(self) -> None:
+        """Take a new Lightning trainer, and say what does not fit the checkpoint that it goes on from.
+
+        Raises:
+            TrainingError: The checkpoint is damaged, or of other data or another network.
+        """
+        entry = AtomicCheckpointIO().load_checkpoint(self.run.last)[ENTRY]
+        if entry["data"]["hash"] != self.current["dataset_hash"]:
+            raise TrainingError(
+                "the structures are not those that the run began with, and would be split otherwise",
+                where="dataset",
+                remedy="Give the same data, or start a new run with workspace.resume: false.",
+            )
+        before = entry["spec"]
+        now = None if self.spec is None else self.spec.to_dict()
+        for name in ("architecture", "options", "species", "precision"):
+            if before and now and before[name] != now[name]:
+                raise TrainingError(
+                    f"the run has a network with another {name}",
+                    where=f"model.{name}",
+                    value=now[name],
+                    allowed=repr(before[name]),
+                    remedy="Start a new run with workspace.resume: false.",
+                )
+        self.tb_logger, self.csv_logger = self._tb_logger(), self._csv_logger()
+        self.callbacks = self._get_callbacks()
+        self.pl_trainer = self._get_pl_trainer()
+
+    def _best_checkpoint(self) -> dict[str, Any]:
+        if not self.run.best.is_file():
+            raise TrainingError("nothing was trained yet", where=str(self.run.path), remedy="Call train() first.")
+        return AtomicCheckpointIO().load_checkpoint(self.run.best)
+
+    def _with_weights(self, checkpoint: Mapping[str, Any]) -> nn.Module:
+        """Return a copy of the potential with the weights of a checkpoint."""
+        state = {key.removeprefix("potential."): value for key, value in checkpoint["state_dict"].items()}
+        with torch.no_grad():  # the copied weights of a TorchScript module would not be leaves
+            potential = deepcopy(self.potential).cpu()
+        potential.load_state_dict(state)
+        return potential.eval()
+
+    def _predict(self, configurations: Sequence[Configuration]) -> list[Prediction]:
+        batch_size, device = self.training_manifest["batch_size"], self.pl_trainer.strategy.root_device
+        return predict(self.best_potential(), configurations, self.graph_of, batch_size, device)
+
+    def _write_report(self) -> None:
+        parities = {
+            SPLITS[split]: compare(self._predict(configurations), configurations)
+            for split, configurations in self.splits.items()
+            if configurations
+        }
+        path = write_report(self.run.path / "report", parities, run_history(self.run.path), self.manifest.to_dict())
+        logger.info(f"Training is finished. Report: {path}")

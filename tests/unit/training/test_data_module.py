@@ -1,0 +1,78 @@
+"""Loaders: order, shares of processes, graphs made once or on demand."""
+
+import pickle
+
+import numpy as np
+import pytest
+from kliff.dataset import Configuration
+
+from kimgnn.training.data_module import EpochSampler, GraphDataModule, GraphDataset
+from kimgnn.transforms.periodic_graph import PeriodicGraph
+
+
+def structures(n):
+    return [
+        Configuration(np.eye(3) * 5, ["Si"] * (1 + i % 3), np.arange(3 * (1 + i % 3)).reshape(-1, 3), [True] * 3)
+        for i in range(n)
+    ]
+
+
+def test_order_depends_on_seed_and_epoch_alone():
+    """The same seed and epoch give the same order, whatever was drawn before; other ones another."""
+    sampler = EpochSampler(20, seed=3)
+    sampler.set_epoch(5)
+    order = list(sampler)
+    assert list(sampler) == order
+    assert sorted(order) == list(range(20))
+    sampler.set_epoch(6)
+    assert list(sampler) != order
+    other = EpochSampler(20, seed=4)
+    other.set_epoch(5)
+    assert list(other) != order
+
+
+@pytest.mark.parametrize(("size", "batch_size"), [(12, 2), (8, 4)])
+def test_processes_share_the_batches_of_one(size, batch_size):
+    """The k-th batches of two processes are together the k-th batch, twice as large, of one."""
+    whole = list(EpochSampler(size, seed=1))
+    parts = [list(EpochSampler(size, 1, rank, 2)) for rank in range(2)]
+    for start in range(0, size // 2, batch_size):
+        together = {index for part in parts for index in part[start : start + batch_size]}
+        assert together == set(whole[2 * start : 2 * (start + batch_size)])
+
+
+@pytest.mark.parametrize(("size", "world_size"), [(7, 2), (7, 4), (2, 5), (1, 3)])
+def test_uneven_shares(size, world_size):
+    """In training every process has as many; in evaluation every structure is seen once, and nobody has none."""
+    training = [list(EpochSampler(size, 1, rank, world_size)) for rank in range(world_size)]
+    assert len({len(part) for part in training}) == 1
+    assert set().union(*training) == set(range(size))
+    evaluation = [list(EpochSampler(size, None, rank, world_size)) for rank in range(world_size)]
+    assert all(evaluation)
+    if size >= world_size:
+        assert sorted(index for part in evaluation for index in part) == list(range(size))
+
+
+def test_graphs_are_made_once_or_on_demand():
+    """Static: each graph is made once. Dynamic: whenever it is asked for, and the set can be pickled."""
+    made = []
+
+    def transform(configuration):
+        made.append(configuration)
+        return PeriodicGraph(2.0)(configuration)
+
+    static = GraphDataset(structures(3), transform)
+    assert (len(made), static[0] is static[0]) == (3, True)
+    dynamic = GraphDataset(structures(3), PeriodicGraph(2.0), dynamic=True)
+    assert dynamic[0] is not dynamic[0]
+    assert len(pickle.loads(pickle.dumps(dynamic))) == 3
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_batches_of_graphs_of_any_size(num_workers):
+    """The last batch may be smaller; structures without edges are no obstacle."""
+    module = GraphDataModule(GraphDataset(structures(5), PeriodicGraph(2.0)), None, None, 2, num_workers, seed=0)
+    batches = list(module.train_dataloader())
+    assert [batch.num_graphs for batch in batches] == [2, 2, 1]
+    assert module.val_dataloader() == []
+    assert module.test_dataloader() == []

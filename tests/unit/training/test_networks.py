@@ -1,0 +1,60 @@
+"""What a network takes from its training set."""
+
+import numpy as np
+import pytest
+from kliff.dataset import Configuration
+
+from kimgnn.errors import ModelError
+from kimgnn.training.networks import fit_spec, load_torchscript
+
+MODEL = {"architecture": "schnet", "options": {"cutoff": 4.0}, "precision": "double"}
+
+
+def configuration(symbols, energy, forces=None):
+    return Configuration(np.eye(3), symbols, np.zeros((len(symbols), 3)), [True] * 3, energy, forces)
+
+
+def head(**options):
+    return {"type": "energy", "reference_energies": "fit", "scale": "fit", "hidden_channels": None} | options
+
+
+def test_reference_energies_and_scale_are_fitted():
+    """E = Σ E_ref exactly when the energies are additive; the scale is the root mean square of the forces."""
+    forces = np.array([[3.0, 0, 0], [0, -3.0, 0]])
+    training_set = [
+        configuration(["Si", "Si"], -10.0, forces),
+        configuration(["Si", "C"], -8.0, forces),
+    ]
+    spec = fit_spec(MODEL | {"heads": [head()]}, training_set, ["Si", "C"])
+    assert spec.heads[0]["reference_energies"] == pytest.approx({"Si": -5.0, "C": -3.0})
+    assert spec.heads[0]["scale"] == pytest.approx(np.sqrt(3.0))
+    assert spec.species == ["Si", "C"]
+
+
+def test_scale_without_forces_is_the_spread_of_the_energies():
+    """Energies per atom of -1 and -3 eV spread by 1 eV about their reference."""
+    training_set = [configuration(["Si"], -1.0), configuration(["Si"], -3.0)]
+    spec = fit_spec(MODEL | {"heads": [head()]}, training_set, ["Si"])
+    assert spec.heads[0]["scale"] == pytest.approx(1.0)
+    spec = fit_spec(MODEL | {"heads": [head(reference_energies="none")]}, training_set, ["Si"])
+    assert spec.heads[0]["scale"] == pytest.approx(1.0)
+    assert spec.heads[0]["reference_energies"] == "none"
+
+
+def test_one_structure_alone_has_unit_scale():
+    """No spread, no forces: 1 eV."""
+    spec = fit_spec(MODEL | {"heads": [head()]}, [configuration(["Si"], -1.0)], ["Si"])
+    assert spec.heads[0]["scale"] == 1.0
+
+
+def test_numbers_that_are_given_stay():
+    """Nothing is fitted where the manifest says a number."""
+    given = head(reference_energies={"Si": -4.0}, scale=2.5)
+    assert fit_spec(MODEL | {"heads": [given]}, [configuration(["Si"], None)], ["Si"]).heads == [given]
+
+
+def test_file_that_is_not_torchscript(tmp_path):
+    """The error names the key of the manifest and the file."""
+    (tmp_path / "model.pt").write_text("nonsense")
+    with pytest.raises(ModelError, match=r"model\.model_path: .*model\.pt"):
+        load_torchscript(tmp_path / "model.pt")
