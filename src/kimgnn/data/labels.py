@@ -27,6 +27,8 @@ ASE_RESULTS: Final = (ENERGY, "free_energy", FORCES, STRESS)
 SYMMETRIC: Final = 1e-3
 """A stress whose off-diagonal pairs differ by more than this fraction of its largest component is not a stress."""
 
+_SUBJECT: Final = {ENERGY: "the energy is", FORCES: "the forces are", STRESS: "the stress is"}
+
 
 def find_label(atoms: ase.Atoms, label: str, key: str) -> Any:
     """Return what a file has under ``key``, or ``None``.
@@ -75,7 +77,7 @@ def checked_label(value: Any, label: str, n_atoms: int, where: str) -> NDArray[n
     try:
         array = np.asarray(value, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(f"the {label} is not numeric", where=where, value=value) from error
+        raise DataError(f"{_SUBJECT[label]} not numeric", where=where, value=value) from error
     if label == ENERGY and array.size == 1:
         array = array.reshape(())
     if label == STRESS and array.size == 9:
@@ -83,12 +85,12 @@ def checked_label(value: Any, label: str, n_atoms: int, where: str) -> NDArray[n
     expected = {ENERGY: (), FORCES: (n_atoms, 3), STRESS: (6,)}[label]
     if array.shape != expected:
         allowed = f"{expected}, (9,) or (3, 3)" if label == STRESS else str(expected)
-        raise DataError(f"the {label} has the wrong shape", where=where, value=array.shape, allowed=allowed)
+        raise DataError(f"the shape of the {label} is wrong", where=where, value=array.shape, allowed=allowed)
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         place = f", atom {bad[0][0]}" if label == FORCES else ""
         raise DataError(
-            f"the {label} is NaN or infinite",
+            f"{_SUBJECT[label]} NaN or infinite",
             where=where,
             value=f"{array[tuple(bad[0])]}{place}",
             allowed="finite numbers",

@@ -74,8 +74,9 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on a damaged file
+        reason = str(error).splitlines()[0].partition(". ")[0]
         raise ModelError(
-            f"the file is damaged or not a checkpoint ({type(error).__name__}: {str(error).splitlines()[0].partition('. ')[0]})",
+            f"the file is damaged or not a checkpoint ({type(error).__name__}: {reason})",
             where=str(path),
             remedy="Use another file of the same checkpoints/ folder.",
         ) from error

@@ -73,6 +73,24 @@ class RunCheckpoints(Checkpoint):
         self.current |= {"best_loss": self.best_loss, "best_model": str(self.folder / "best.ckpt")}
 
 
+class EpochLines(Checkpoint):
+    """Prints a line for an epoch, where there is no terminal to draw a progress bar on: about fifty in a run.
+
+    It is a `Checkpoint` for its turn only: Lightning calls those after the module has logged the epoch.
+    """
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Print the losses, and the errors on the validation set."""
+        epoch, last = trainer.current_epoch, (trainer.max_epochs or 1) - 1
+        if not trainer.is_global_zero or (epoch % max(1, (last + 1) // 50) and epoch != last):
+            return
+        metrics = trainer.callback_metrics
+        shown = [name for name in metrics if name.endswith("_loss") or (name.startswith("val_") and "_mae" in name)]
+        print(
+            f"epoch {epoch:5d}/{last}  " + "  ".join(f"{name} {float(metrics[name]):.4g}" for name in shown), flush=True
+        )
+
+
 class PerAtomPredictions(Callback):
     """Hands the forces on every atom to KLIFF's ``log_per_atom_outputs``.
 

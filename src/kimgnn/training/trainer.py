@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
@@ -38,7 +39,7 @@ from kimgnn.models.checkpoint import ENTRY, FORMAT, Checkpoint
 from kimgnn.models.network import DTYPES, NetworkSpec, build_network
 from kimgnn.physics.potential import CoordinatePotential, Potential
 from kimgnn.registry import TRANSFORMS
-from kimgnn.training.callbacks import PerAtomPredictions, RunCheckpoints
+from kimgnn.training.callbacks import EpochLines, PerAtomPredictions, RunCheckpoints
 from kimgnn.training.checkpoint_io import AtomicCheckpointIO
 from kimgnn.training.data_module import GraphDataModule, GraphDataset, Transform
 from kimgnn.training.description import dataset_hash, describe_data
@@ -235,6 +236,8 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 self.run.checkpoints, self.training_manifest["ckpt_interval"], self._monitor(), self.current
             ),
         ]
+        if not sys.stdout.isatty():
+            callbacks.append(EpochLines())
         if self.optimizer_manifest["ema"]:
             # Buffers are constants of the network: averaging would only add rounding errors to them.
             callbacks.append(EMAWeightAveraging(use_buffers=False, decay=self.optimizer_manifest["ema_decay"]))
