@@ -51,7 +51,6 @@ def manifest_for(folder: Path, cutoff: float) -> dict:
             "training_dataset": {"train_size": COPIES},
             "batch_size": 1,
             "epochs": EPOCHS,
-            "num_workers": 1,
             "strategy": "auto",
             "accelerator": "cpu",
         },

@@ -63,6 +63,7 @@ def train(
     _set_up_log()
     from kimgnn.evaluation.metrics import metrics_table
     from kimgnn.manifest import load_manifest
+    from kimgnn.training.run_directory import process_rank
     from kimgnn.training.trainer import GNNLightningTrainer
 
     plain = load_manifest(manifest).to_dict()
@@ -74,8 +75,9 @@ def train(
     except KeyboardInterrupt:
         print(f"To go on: kimgnn train {manifest} --resume {trainer.run.path}", file=sys.stderr)
         raise
-    metrics = json.loads((trainer.run.path / "report" / "metrics.json").read_text(encoding="utf-8"))
-    print(metrics_table(metrics))
+    metrics = trainer.run.path / "report" / "metrics.json"
+    if process_rank() == 0 and metrics.is_file():
+        print(metrics_table(json.loads(metrics.read_text(encoding="utf-8"))))
 
 
 @app.command()
@@ -228,9 +230,10 @@ def _set_up_log() -> None:
     """Log plain lines to the terminal, and import KLIFF without its own log, which makes a file where the user is."""
     from loguru import logger
 
+    logger.remove()
+    logger.add(lambda line: print(line, end="", file=sys.stderr), format="{message}", level="INFO")
     # KLIFF warns at import that its descriptors are missing; graphs do without them.
-    descriptors = ("kliff.transforms.configuration_transforms.descriptors", False)
-    logger.configure(handlers=[{"sink": sys.stderr, "format": "{message}", "level": "INFO"}], activation=[descriptors])
+    logger.disable("kliff.transforms.configuration_transforms.descriptors")
     with patch.object(logger, "configure"):
         import kliff  # noqa: F401
 

@@ -63,7 +63,7 @@ CASES: dict[str, tuple[Edit, dict[str, Any], str]] = {
     "infinite": (
         infinite_force,
         {},
-        r"xyz:5 \(forces\): the forces is NaN.*got 'inf, atom 3'.*Allowed: finite.*Remove",
+        r"xyz:5 \(forces\): the forces are NaN.*got 'inf, atom 3'.*Allowed: finite.*Remove",
     ),
     "no element": (no_element, {}, r"xyz:5: an atom is of no element \(got 'X, atom 2'\).*Allowed: .*Correct"),
     "absent species": (germanium, {}, r"xyz:5: .*\(got 'Ge'\)\. Allowed: Si\. Add it to transforms\.configuration"),
@@ -74,6 +74,11 @@ CASES: dict[str, tuple[Edit, dict[str, Any], str]] = {
         r"kwargs\.cutoff: must be a positive distance, in Å \(got 0\.0\)",
     ),
     "large batch": (nothing, {"training.batch_size": 7}, r"training\.batch_size: .*\(got 7\)\. Allowed: 1 to 6"),
+    "no GPU": (
+        nothing,
+        {"training.accelerator": "cuda"},
+        r"training\.accelerator: .*\(got 'cuda'\)\. Allowed: auto, cpu",
+    ),
     "no file": (
         nothing,
         {"dataset.path": "sillicon.xyz"},
@@ -95,6 +100,7 @@ def test_data_and_manifest(
 ) -> None:
     """Told before training, the same by ``validate`` and by ``train``; the data file is as it was."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     frames = silicon(10)
     edit(frames)
     ase.io.write("silicon.xyz", frames, format="extxyz")

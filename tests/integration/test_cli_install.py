@@ -8,6 +8,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from ase.calculators.kim import KIM
 from silicon_run import tiny_manifest
 
 from kimgnn import GNNLightningTrainer, cli
@@ -57,13 +58,11 @@ def test_collection_that_cannot_be_written(
 def test_installed_model_gives_what_predict_gives(
     kim_collection: Path, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """``export --install``, then ASE: energies of ``predict`` to 1e-9 eV, forces to the digits of its file."""
+    """``export --install``, then ASE: what ``predict`` wrote, to the eight digits of positions in its file."""
     data = run.parents[1] / "silicon.xyz"
     assert kimgnn(monkeypatch, "export", run, "--directory", tmp_path, "--install") == 0
     assert is_installed(NAME)
     assert kimgnn(monkeypatch, "predict", run, data, "--output", tmp_path / "out.xyz") == 0
-    from ase.calculators.kim import KIM
-
     for predicted in ase.io.read(tmp_path / "out.xyz", index=":3", format="extxyz"):
         atoms = predicted.copy()
         atoms.calc = KIM(NAME)

@@ -156,14 +156,14 @@ def test_finished_run_says_so_and_returns(tmp_path):
 
 
 def test_damaged_checkpoint_names_those_that_can_be_used(tmp_path):
-    """A damaged last.ckpt is an error that names the file and the others beside it."""
+    """A damaged last.ckpt is an error that names the file and the newest of the others."""
     changes = {"training.ckpt_interval": 1}
     first = GNNLightningTrainer(tiny_manifest(tmp_path, changes))
     first.train()
     (first.run.path / ".finished").unlink()
     first.run.last.write_bytes(first.run.last.read_bytes()[:1000])
     resumed = GNNLightningTrainer(tiny_manifest(tmp_path, changes | {"workspace.resume": str(first.run.path)}))
-    with pytest.raises(TrainingError, match=r"last\.ckpt: .*damaged.*best\.ckpt, epoch_0\.ckpt"):
+    with pytest.raises(TrainingError, match=r"last\.ckpt: .*damaged.*epoch_1\.ckpt, epoch_2\.ckpt"):
         resumed.train()
 
 

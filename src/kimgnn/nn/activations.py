@@ -17,4 +17,4 @@ class ShiftedSoftplus(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply element by element; any shape."""
         # Above the threshold torch returns x itself; at 40 the step is below float64's rounding.
-        return functional.softplus(x, 1.0, 40.0) - self.shift.to(x.dtype)
+        return functional.softplus(x, 1.0, 40.0).sub_(self.shift.to(x.dtype))

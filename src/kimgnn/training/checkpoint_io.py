@@ -41,7 +41,9 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             TrainingError: There is none, or it is damaged; the message names others in the folder.
         """
         path = Path(path)
-        others = ", ".join(other.name for other in sorted(path.parent.glob("*.ckpt")) if other != path)
+        beside = [other for other in path.parent.glob("*.ckpt") if other != path]
+        newest = sorted(beside, key=lambda other: other.stat().st_mtime)[-3:]
+        others = ", ".join(sorted(other.name for other in newest))
         remedy = f"Copy another one over it: {others}." if others else "Start a new run with workspace.resume: false."
         if not path.is_file():
             raise TrainingError("no such checkpoint", where=str(path), remedy=remedy)

@@ -26,7 +26,7 @@ def choose_accelerator(choice: str) -> str:
     """Return Lightning's name of the accelerator, which is never Apple's MPS: it has no double precision.
 
     Raises:
-        ManifestError: ``choice`` is ``mps``.
+        ManifestError: ``choice`` is ``mps``, or a GPU where torch sees none.
     """
     if choice == "mps":
         raise ManifestError(
@@ -34,6 +34,14 @@ def choose_accelerator(choice: str) -> str:
             where="training.accelerator",
             value=choice,
             allowed="auto, cpu, gpu, cuda",
+        )
+    if choice in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise ManifestError(
+            "torch sees no CUDA device here",
+            where="training.accelerator",
+            value=choice,
+            allowed="auto, cpu",
+            remedy="Use auto, or a torch built for CUDA on a machine that has a GPU.",
         )
     if choice == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"

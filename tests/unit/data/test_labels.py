@@ -102,10 +102,10 @@ def test_units(copper: ase.Atoms) -> None:
         ("energy", np.nan, "the energy is NaN or infinite"),
         ("energy", np.inf, "the energy is NaN or infinite"),
         ("energy", "low", "the energy is not numeric"),
-        ("energy", [1.0, 2.0], "the energy has the wrong shape"),
+        ("energy", [1.0, 2.0], "the shape of the energy is wrong"),
         ("stress", np.full(6, np.nan), "the stress is NaN or infinite"),
         ("stress", np.arange(9.0), "the stress is not symmetric"),
-        ("stress", np.arange(5.0), r"the stress has the wrong shape \(got \(5,\)\)"),
+        ("stress", np.arange(5.0), r"the shape of the stress is wrong \(got \(5,\)\)"),
     ],
 )
 def test_bad_labels(copper: ase.Atoms, key: str, value: object, message: str) -> None:
