@@ -86,7 +86,7 @@ class StagedSchNet(torch.nn.Module):
         for layer, interaction in enumerate(trunk.interactions):
             sender, receiver = edges[f"edge_index{len(trunk.interactions) - 1 - layer}"]
             distances = (coords[receiver] - coords[sender]).norm(dim=1)
-            x = x + interaction(x, sender, receiver, trunk.basis(distances), trunk.envelope(distances), len(z))
+            x = x + interaction(x, sender, receiver, trunk.basis(distances), trunk.envelope(distances), len(z), None)
         atomic = self.network.heads["energy"](x, z)
         return atomic.new_zeros(int(contributions.max()) + 1).index_add(0, contributions, atomic)[::2]
 

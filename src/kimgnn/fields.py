@@ -29,6 +29,8 @@ CELL: Final = "cell"
 PBC: Final = "pbc"
 EDGE_INDEX: Final = "edge_index0"
 SHIFTS: Final = "shifts"
+EDGE_OF_PAIR: Final = "edge_of_pair"
+PAIR_OF_EDGE: Final = "pair_of_edge"
 CONTRIBUTIONS: Final = "contributions"
 IMAGES: Final = "images"
 N_LAYERS: Final = "n_layers"
@@ -53,6 +55,8 @@ FIELDS: Final[dict[str, Field]] = {
     PBC: Field("(1, 3)", "bool", "", "periodic along each cell vector"),
     EDGE_INDEX: Field("(2, n_edges)", "int64", "", "sender, receiver; sorted by receiver in a PeriodicGraph"),
     SHIFTS: Field("(n_edges, 3)", "float64", "Å", "added to the receiver's position minus the sender's"),
+    EDGE_OF_PAIR: Field("(n_pairs,)", "int64", "", "the first of the two edges between a pair of atoms"),
+    PAIR_OF_EDGE: Field("(n_edges,)", "int64", "", "the pair that an edge and its reverse belong to"),
     CONTRIBUTIONS: Field("(n_nodes,)", "int64", "", "0 real atom, 1 ghost; +2 for each graph in a batch (KLIFF's)"),
     IMAGES: Field("(n_nodes,)", "int64", "", "the real atom that a node is an image of"),
     N_LAYERS: Field("()", "int64", "", "number of staged edge lists"),

@@ -15,10 +15,11 @@ import ase.io
 import numpy as np
 import pytest
 import torch
+from ase.build import bulk
 from silicon_run import silicon, tiny_manifest, write_silicon
 
 from kimgnn import GNNLightningTrainer
-from kimgnn.errors import TrainingError
+from kimgnn.errors import DataError, TrainingError
 from kimgnn.models.checkpoint import load_checkpoint
 from kimgnn.training.history import run_history
 
@@ -155,6 +156,31 @@ def test_resuming_with_other_data_is_refused(tmp_path):
     write_silicon(tmp_path / "silicon.xyz", seed=1)
     with pytest.raises(TrainingError, match="dataset: the structures are not those"):
         trained(tmp_path, {"workspace.resume": True})
+
+
+@pytest.mark.parametrize("changes", [{"workspace.seed": 8}, {"training.validation_dataset": None}])
+def test_resuming_with_another_split_is_refused(tmp_path, changes):
+    """What was validated on so far would be trained on."""
+    first = trained(tmp_path)
+    (first.run.path / ".finished").unlink()
+    with pytest.raises(TrainingError, match="divided otherwise"):
+        trained(tmp_path, changes | {"workspace.resume": True})
+    assert trained(tmp_path, {"workspace.resume": True}).run.path == first.run.path
+
+
+def test_an_element_that_was_not_trained_on_is_refused(tmp_path):
+    """Without a list of species in the manifest, those of the data are the network's; others have random weights."""
+    trainer = trained(tmp_path, {"transforms.configuration.kwargs.species": None, "training.epochs": 1})
+    with pytest.raises(DataError, match="Ge"):
+        trainer.predict([bulk("Ge")])
+    assert load_checkpoint(trainer.run.best).transform["kwargs"]["species"] == ["Si"]
+
+
+def test_weights_that_switch_every_label_off_are_refused(tmp_path):
+    """What ``dataset.weights`` does not name has weight 0: the loss would be 0, and every network the best."""
+    changes = {"dataset.weights": {"config": 2.0}, "training.validation_dataset": None}
+    with pytest.raises(DataError, match=r"dataset\.weights: .*nothing is fitted"):
+        GNNLightningTrainer(tiny_manifest(tmp_path, changes))
 
 
 def test_predictions_for_every_atom_are_stored_as_kliff_stores_them(tmp_path, monkeypatch):

@@ -20,6 +20,7 @@ from silicon_run import tiny_manifest
 
 from kimgnn import GNNLightningTrainer
 from kimgnn.errors import TrainingError
+from kimgnn.training.history import run_history
 
 SCRIPT = textwrap.dedent(
     """
@@ -124,7 +125,7 @@ def test_train_goes_on_after_ctrl_c_in_a_notebook(tmp_path):
 
     class CtrlC(Callback):
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
-            if trainer.current_epoch == 1:
+            if trainer.current_epoch == 1 and batch_idx == 1:
                 raise KeyboardInterrupt
 
     changes = {"training.optimizer.ema": True, "training.epochs": 4}
@@ -139,6 +140,10 @@ def test_train_goes_on_after_ctrl_c_in_a_notebook(tmp_path):
     whole = GNNLightningTrainer(tiny_manifest(tmp_path, changes | {"model.name": "whole"}))
     whole.train()
     assert_same(weights(trainer), weights(whole))
+    # The batches before the interruption count once in the epoch's metrics.
+    history, expected = run_history(trainer.run.path), run_history(whole.run.path)
+    for name in expected:
+        assert history[name][1].tolist() == pytest.approx(expected[name][1].tolist(), rel=1e-12), name
 
 
 def test_finished_run_says_so_and_returns(tmp_path):

@@ -146,7 +146,13 @@ class ModuleEnergies(nn.Module):
         self.scale = float(potential.scale)
         self.offset_per_atom = offset_per_atom
         self.per_atom = per_atom
+        self.dtype = potential.in_module_dtype(torch.zeros(1, dtype=torch.float64)).dtype
         self.eval().requires_grad_(False)
+
+    @torch.jit.export
+    def positions(self, coords: Tensor) -> Tensor:
+        """Return ``coords`` in the precision of the module."""
+        return coords.to(self.dtype)
 
     @torch.jit.export
     def slots(self, contributions: Tensor) -> Tensor:
@@ -208,7 +214,7 @@ def export_module(
     layers = [f"edge_index{k}" for k in range(n_layers)]
     available = {
         Z: "self.model.to_z(species)",
-        COORDS: COORDS,
+        COORDS: "self.model.positions(coords)",
         CONTRIBUTIONS: "self.model.slots(contributions)",
         **{name: name for name in layers},
     }
@@ -257,7 +263,7 @@ def _with_driver_inputs(module: nn.Module, n_layers: int, body: str) -> torch.ji
 
 def _yields_atomic_energies(potential: CoordinatePotential, graph: Any) -> bool:
     """Whether the module, given a pair of slots for each node, returns energies that sum to its own total."""
-    inputs = {name: graph[name] for name in potential.input_args}
+    inputs = {name: potential.in_module_dtype(graph[name]) for name in potential.input_args}
     if CONTRIBUTIONS not in inputs:
         return False
     contributions = graph[CONTRIBUTIONS]

@@ -5,6 +5,10 @@ for each message-passing layer in order of application, how many nodes (from the
 edges (from the first) it uses. On a periodic graph that is all of them, every time. On a staged graph, which a
 domain-decomposed code needs, nodes are ordered by hop from the contributing atoms and edges by the hop of their
 receiver, so that each layer works on a prefix of the same arrays and the last one yields the contributing atoms.
+
+On a periodic graph a trunk may also be told which edges are each other's reverse (``pairs``: an edge of each pair, and
+the pair of each edge), and compute what depends on the distance alone once for both. The derivative with respect to
+that one edge vector is then the derivative for both, which leaves forces and stress, sums over edges, what they are.
 """
 
 from dataclasses import asdict, dataclass
@@ -60,7 +64,13 @@ class Trunk(Protocol):
         """Return why it cannot be a potential, or an empty string."""
 
     def __call__(
-        self, z: Tensor, edge_index: Tensor, edge_vectors: Tensor, node_counts: list[int], edge_counts: list[int]
+        self,
+        z: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        node_counts: list[int],
+        edge_counts: list[int],
+        pairs: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Return the features of the first ``node_counts[-1]`` nodes."""
 
@@ -89,10 +99,16 @@ class Network(nn.Module):
         return self.trunk.potential_refusal()
 
     def atomic_energies(
-        self, z: Tensor, edge_index: Tensor, edge_vectors: Tensor, node_counts: list[int], edge_counts: list[int]
+        self,
+        z: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        node_counts: list[int],
+        edge_counts: list[int],
+        pairs: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Return the energies, ``(node_counts[-1],)`` float64, eV, of the first nodes; arguments as a trunk's."""
-        features = self.trunk(z, edge_index, edge_vectors, node_counts, edge_counts)
+        features = self.trunk(z, edge_index, edge_vectors, node_counts, edge_counts, pairs)
         return self.heads["energy"](features, z[: features.shape[0]])
 
 

@@ -71,10 +71,22 @@ class Interaction(nn.Module):
         self.update = nn.Sequential(nn.Linear(filters, hidden), ShiftedSoftplus(), nn.Linear(hidden, hidden))
 
     def forward(
-        self, x: Tensor, sender: Tensor, receiver: Tensor, basis: Tensor, envelope: Tensor, n_receivers: int
+        self,
+        x: Tensor,
+        sender: Tensor,
+        receiver: Tensor,
+        basis: Tensor,
+        envelope: Tensor,
+        n_receivers: int,
+        pair_of_edge: Tensor | None,
     ) -> Tensor:
-        """Return the change of the first ``n_receivers`` rows of ``x`` ``(n_nodes, hidden_channels)``."""
+        """Return the change of the first ``n_receivers`` rows of ``x`` ``(n_nodes, hidden_channels)``.
+
+        ``basis`` and ``envelope`` are those of the edges, or of the pairs of atoms that ``pair_of_edge`` points to.
+        """
         weights = self.filter(basis) * envelope.unsqueeze(-1)
+        if pair_of_edge is not None:
+            weights = weights.index_select(0, pair_of_edge)
         messages = self.to_filters(x).index_select(0, sender) * weights
         summed = messages.new_zeros(n_receivers, messages.shape[1]).index_add(0, receiver, messages)
         return self.update(summed)
@@ -126,6 +138,7 @@ class SchNet(nn.Module):
         edge_vectors: Tensor,
         node_counts: list[int],
         edge_counts: list[int],
+        pairs: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Return node features ``(node_counts[-1], hidden_channels)``.
 
@@ -135,14 +148,21 @@ class SchNet(nn.Module):
             edge_vectors: ``(n_edges, 3)`` float, Å, receiver minus sender.
             node_counts: Nodes, from the first, that each layer updates (see `kimgnn.models.network`).
             edge_counts: Edges, from the first, that each layer uses.
+            pairs: An edge of each pair of atoms ``(n_pairs,)``, and the pair of each edge ``(n_edges,)``, where every
+                layer uses every edge: filters are then computed once for an edge and its reverse.
         """
         sender, receiver = edge_index[0], edge_index[1]
+        pair_of_edge: Tensor | None = None
+        if pairs is not None:
+            edge_vectors, pair_of_edge = edge_vectors.index_select(0, pairs[0]), pairs[1]
         distances = torch.linalg.vector_norm(edge_vectors.to(self.embedding.weight.dtype), dim=-1)
         basis = self.basis(distances)
         envelope = self.envelope(distances)
         x = self.embedding(z)
         for layer, interaction in enumerate(self.interactions):
             nodes, edges = node_counts[layer], edge_counts[layer]
-            change = interaction(x, sender[:edges], receiver[:edges], basis[:edges], envelope[:edges], nodes)
+            change = interaction(
+                x, sender[:edges], receiver[:edges], basis[:edges], envelope[:edges], nodes, pair_of_edge
+            )
             x = x[:nodes] + change
         return x

@@ -5,15 +5,18 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from kimgnn.errors import ModelError
 from kimgnn.fields import (
     ATOMIC_ENERGIES,
     CELL,
     CONTRIBUTIONS,
     COORDS,
     EDGE_INDEX,
+    EDGE_OF_PAIR,
     ENERGY,
     FORCES,
     IMAGES,
+    PAIR_OF_EDGE,
     SHIFTS,
     STRESS,
     Z,
@@ -32,7 +35,13 @@ class EdgeNetwork(Protocol):
     num_layers: int
 
     def atomic_energies(
-        self, z: Tensor, edge_index: Tensor, edge_vectors: Tensor, node_counts: list[int], edge_counts: list[int]
+        self,
+        z: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        node_counts: list[int],
+        edge_counts: list[int],
+        pairs: tuple[Tensor, Tensor] | None = None,
     ) -> Tensor:
         """Return atomic energies, ``(n_nodes,)`` float64, eV."""
 
@@ -69,7 +78,10 @@ class Potential(nn.Module):
             vectors = coords.index_select(0, receiver) - coords.index_select(0, sender) + graph[SHIFTS]
             vectors.requires_grad_(derive)
             layers = self.network.num_layers
-            atomic = self.network.atomic_energies(graph[Z], edge_index, vectors, [n_nodes] * layers, [n_edges] * layers)
+            pairs = (graph[EDGE_OF_PAIR], graph[PAIR_OF_EDGE]) if EDGE_OF_PAIR in graph else None
+            atomic = self.network.atomic_energies(
+                graph[Z], edge_index, vectors, [n_nodes] * layers, [n_edges] * layers, pairs
+            )
             node_graph = graph_of_node(graph)
             energy = atomic.new_zeros(cell.shape[0]).index_add(0, node_graph, atomic)
             result = {ENERGY: energy, ATOMIC_ENERGIES: atomic}
@@ -104,7 +116,11 @@ class CoordinatePotential(nn.Module):
         self.offset = offset
 
     def forward(self, graph: Any, forces: bool = True, stress: bool = True) -> dict[str, Tensor]:
-        """Return ``energy`` and, if asked, ``forces`` and ``stress``; shapes and units as `Potential.forward`."""
+        """Return ``energy`` and, if asked, ``forces`` and ``stress``; shapes and units as `Potential.forward`.
+
+        Raises:
+            ModelError: The module returns something else than one energy a graph.
+        """
         derive = forces or stress
         cell = graph[CELL].view(-1, 3, 3)
         moved = [name for name in (COORDS, SHIFTS) if name == COORDS or name in self.input_args]
@@ -112,7 +128,15 @@ class CoordinatePotential(nn.Module):
         with torch.set_grad_enabled(torch.is_grad_enabled() or derive):
             strained = {name: graph[name].detach().clone().requires_grad_(derive) for name in moved}
             inputs |= {name: tensor for name, tensor in strained.items() if name in inputs}
-            output = self.module(**{name: self._in_module_dtype(tensor) for name, tensor in inputs.items()})
+            output = self.module(**{name: self.in_module_dtype(tensor) for name, tensor in inputs.items()})
+            if output.numel() != len(cell):
+                raise ModelError(
+                    "the module must return one energy a graph",
+                    where="model",
+                    value=tuple(output.shape),
+                    allowed=f"({len(cell)},)",
+                    remedy="Sum atomic energies by 'contributions', and return the even entries: energies[::2].",
+                )
             energy = self.scale * output.reshape(-1).to(torch.float64) + self.offset
             result = {ENERGY: energy}
             if derive:
@@ -132,6 +156,7 @@ class CoordinatePotential(nn.Module):
                     result[STRESS] = stress_from_strain(strain, cell)
         return result if self.training else {name: value.detach() for name, value in result.items()}
 
-    def _in_module_dtype(self, tensor: Tensor) -> Tensor:
+    def in_module_dtype(self, tensor: Tensor) -> Tensor:
+        """Return an input of the module as it takes it: floating-point numbers in the precision of its weights."""
         weights = next(self.module.parameters(), None)
         return tensor if weights is None or not tensor.is_floating_point() else tensor.to(weights.dtype)

@@ -70,6 +70,8 @@ class TrainingModule(LightningModule):
     def on_train_epoch_start(self) -> None:
         """Seed by epoch, so that a resumed run draws the numbers of one that was not interrupted."""
         torch.manual_seed(self._seed + 1_000_003 * self.current_epoch + self.global_rank)
+        for metrics in (self.train_metrics, self.val_metrics):  # may hold part of an epoch that was interrupted
+            metrics.reset()
         rate = self.trainer.optimizers[0].param_groups[0]["lr"]
         self.log(LEARNING_RATE, torch.tensor(rate, dtype=torch.float64))
 

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ase.data import atomic_numbers, chemical_symbols
 from kliff.dataset import Configuration
 from torch import nn
 
 from kimgnn.data.statistics import energy_per_atom_std, fit_reference_energies, force_rms
-from kimgnn.errors import ModelError
+from kimgnn.errors import ManifestError, ModelError
 from kimgnn.models.network import NetworkSpec
 
 
@@ -21,7 +22,18 @@ def fit_spec(model: Mapping[str, Any], configurations: Sequence[Configuration], 
         model: The block, every default filled.
         configurations: The training set.
         species: Elements of the network.
+
+    Raises:
+        ManifestError: An element is beyond the network's ``max_z``, or has no energy among those that are given.
     """
+    heaviest = max(species, key=lambda symbol: atomic_numbers[symbol])
+    if atomic_numbers[heaviest] > model["options"].get("max_z", len(chemical_symbols)):
+        raise ManifestError(
+            f"is less than the atomic number of {heaviest}",
+            where="model.options.max_z",
+            value=model["options"]["max_z"],
+            allowed=f"{atomic_numbers[heaviest]} or more",
+        )
     heads = [
         _fit_energy_head(head, configurations, species) if head["type"] == "energy" else dict(head)
         for head in model["heads"]
@@ -35,6 +47,8 @@ def _fit_energy_head(
     fitted = dict(head)
     if head["reference_energies"] == "fit":
         fitted["reference_energies"] = fit_reference_energies(configurations, species)
+    elif isinstance(head["reference_energies"], dict):
+        fitted["reference_energies"] = _given_energies(head["reference_energies"], species)
     if head["scale"] == "fit":
         reference = fitted["reference_energies"]
         given = reference if isinstance(reference, dict) else dict.fromkeys(species, 0.0)
@@ -42,6 +56,16 @@ def _fit_energy_head(
         # One structure, or copies of one, has no spread to take a unit from.
         fitted["scale"] = scale or 1.0
     return fitted
+
+
+def _given_energies(energies: Mapping[str, float], species: Sequence[str]) -> dict[str, float]:
+    """Return the energies of the network's elements; one that is missing would silently be 0."""
+    missing = [symbol for symbol in species if symbol not in energies]
+    if missing:
+        raise ManifestError(
+            f"no energy of {', '.join(missing)}, which the data have", where="model.heads.reference_energies"
+        )
+    return {symbol: energies[symbol] for symbol in species}
 
 
 def load_torchscript(path: str | Path) -> nn.Module:

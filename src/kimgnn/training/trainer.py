@@ -149,6 +149,9 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
     def setup_dataset_transforms(self) -> None:
         """Make the configuration transform; property transforms are fitted once the training set is known."""
         configuration = self.transform_manifest["configuration"]
+        if configuration["kwargs"].get("species", ()) is None:
+            # So that an element that the network never saw is an error, in predictions too.
+            configuration["kwargs"]["species"] = species_of(self.dataset.configs)
         transform = TRANSFORMS.get(configuration["name"], "transforms.configuration.name")
         transform = transform(**configuration["kwargs"], copy_to_config=False)
         self.configuration_transform = transform
@@ -403,6 +406,12 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 allowed=f"1 to {len(train)}",
             )
         weights = label_weights(self.loss_manifest["weights"], train)
+        if not any(weights[label] for label in LABELS):
+            raise DataError(
+                "no structure gives a weight to a label that the loss counts, so that nothing is fitted",
+                where="dataset.weights",
+                remedy="Name energy, forces or stress there too: what is not named is 0.",
+            )
         require_labels(train, weights)
         counts = label_counts(validation)
         if validation and not any(counts[label] for label in LABELS if weights[label]):
@@ -417,8 +426,9 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         for split, indices in self.indices.items():
             if indices and process_rank() == 0:
                 path = self.run.path / f"{SPLITS[split]}_indices.txt"
-                with atomic_write(path) as file:
-                    file.writelines(f"{index}\n" for index in indices)
+                if not (self.run.resumed and path.exists()):  # a resumed run is compared with it
+                    with atomic_write(path) as file:
+                        file.writelines(f"{index}\n" for index in indices)
                 files[SPLITS[split]] = str(path)
         self.dataset_sample_manifest["indices_files"] = files
 
@@ -479,6 +489,14 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 where="dataset",
                 remedy="Give the same data, or start a new run with workspace.resume: false.",
             )
+        for split, indices in self.indices.items():
+            path = self.run.path / f"{SPLITS[split]}_indices.txt"
+            if path.is_file() and [int(index) for index in path.read_text().split()] != indices:
+                raise TrainingError(
+                    "the structures are divided otherwise than when the run began",
+                    where=f"training.{split if split != 'train' else 'training'}_dataset",
+                    remedy="Give the same sizes and workspace.seed, or start a new run with workspace.resume: false.",
+                )
         before = entry["spec"]
         now = None if self.spec is None else self.spec.to_dict()
         for name in ("architecture", "options", "species", "precision"):

@@ -25,6 +25,10 @@ class AtomGraph(PyGGraph):
         # KLIFF's max(images) + 1 has no value for a graph without nodes.
         if key == fields.IMAGES and value.numel() == 0:
             return 0
+        if key == fields.EDGE_OF_PAIR:
+            return self[fields.EDGE_INDEX].shape[1]
+        if key == fields.PAIR_OF_EDGE:
+            return self[fields.EDGE_OF_PAIR].shape[0]
         return super().__inc__(key, value, *args, **kwargs)
 
     def to_dict(self) -> dict[str, NDArray[Any]]:

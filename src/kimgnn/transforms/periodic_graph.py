@@ -82,7 +82,7 @@ class PeriodicGraph(ConfigurationTransform):
         coords = np.array(configuration.coords, dtype=np.float64).reshape(-1, 3)
         cell = np.array(configuration.cell, dtype=np.float64).reshape(3, 3)
         pbc = np.array(configuration.PBC, dtype=bool)
-        edge_index, shifts = self._edges(coords, cell, pbc, configuration)
+        edge_index, shifts, edge_of_pair, pair_of_edge = self._edges(coords, cell, pbc, configuration)
         n_atoms = len(z)
 
         graph = AtomGraph()
@@ -93,6 +93,8 @@ class PeriodicGraph(ConfigurationTransform):
         graph[fields.CELL] = torch.from_numpy(cell)
         graph[fields.PBC] = torch.from_numpy(pbc[None])
         graph[fields.SHIFTS] = torch.from_numpy(shifts)
+        graph[fields.EDGE_OF_PAIR] = torch.from_numpy(edge_of_pair)
+        graph[fields.PAIR_OF_EDGE] = torch.from_numpy(pair_of_edge)
         edges = torch.from_numpy(edge_index)
         for layer in range(self.n_layers):
             graph[f"edge_index{layer}"] = edges
@@ -141,8 +143,8 @@ class PeriodicGraph(ConfigurationTransform):
         cell: NDArray[np.float64],
         pbc: NDArray[np.bool_],
         configuration: Configuration,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return senders and receivers (2, n_edges) and shifts (n_edges, 3) Å, sorted by receiver."""
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+        """Return senders and receivers (2, n_edges) and shifts (n_edges, 3) Å, sorted by receiver, and their pairs."""
         box = _box(cell, pbc, configuration)
         # One thread: the order of edges, and with it every sum over them, is the same in each run.
         neighbors = NeighborList(cutoff=self.cutoff, full_list=True, sorted=True, n_threads=1)
@@ -157,7 +159,28 @@ class PeriodicGraph(ConfigurationTransform):
             )
         # vesin sorts by the first atom and its vector runs from first to second: first is our receiver, S is reversed.
         edge_index = pairs[:, ::-1].T.astype(np.int64, order="C")
-        return edge_index, -lattice_shifts @ box
+        return edge_index, -lattice_shifts @ box, *_pairs(edge_index, lattice_shifts)
+
+
+def _pairs(
+    edge_index: NDArray[np.int64], lattice_shifts: NDArray[np.int32]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return an edge of each pair, (n_pairs,), and the pair of each edge, (n_edges,): an edge and its reverse are one.
+
+    Written as (sender, receiver, shift), the reverse of an edge is (receiver, sender, -shift); the pair is known by the
+    one whose first number that differs is the greater.
+    """
+    words = np.concatenate([edge_index, lattice_shifts.T.astype(np.int64)])
+    reversed_words = np.concatenate([edge_index[::-1], -lattice_shifts.T.astype(np.int64)])
+    difference = words - reversed_words
+    sign = np.take_along_axis(difference, np.argmax(difference != 0, axis=0)[None], axis=0)[0]
+    names = np.where(sign > 0, words, reversed_words)
+    order = np.lexsort(names)
+    if len(order) % 2 or not np.array_equal(names[:, order[::2]], names[:, order[1::2]]):
+        raise RuntimeError("the neighbour list has an edge without its reverse: please report this structure")
+    pair_of_edge = np.empty(len(order), dtype=np.int64)
+    pair_of_edge[order] = np.arange(len(order)) // 2
+    return order[::2].astype(np.int64), pair_of_edge
 
 
 def _box(cell: NDArray[np.float64], pbc: NDArray[np.bool_], configuration: Configuration) -> NDArray[np.float64]:

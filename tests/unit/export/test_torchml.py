@@ -172,6 +172,36 @@ def test_module_written_for_radial_graph(module_class: type[nn.Module], mode: st
     assert (energies[:8].unique().numel() > 2) == per_atom
 
 
+class SingleEnergies(nn.Module):
+    """A module with float32 weights that does not cast its inputs, as those trained in single precision need not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1)
+
+    def forward(self, z: Tensor, coords: Tensor, edge_index0: Tensor, contributions: Tensor) -> Tensor:
+        distances = torch.linalg.vector_norm(coords[edge_index0[0]] - coords[edge_index0[1]], dim=1)
+        pairs = torch.exp(-self.layer(distances.unsqueeze(1)).squeeze(1))
+        atoms = torch.zeros_like(coords[:, 0]).index_add(0, edge_index0[1], pairs)
+        slots = torch.zeros(int(contributions.max()) + 1, dtype=atoms.dtype)
+        return slots.index_add(0, contributions, atoms)[::2]
+
+
+@MODES
+def test_module_in_single_precision(mode: str) -> None:
+    """The driver passes float64 coordinates; the exported module casts them as training did."""
+    graph = RadialGraph(["Si"], CUTOFF, 1)(mixed_configuration(["Si"]))
+    potential = CoordinatePotential(SingleEnergies(), INPUT_ARGS).eval()
+    expected = potential(graph, stress=False)
+    model, per_atom = export_module(potential, ["Si"], 1, graph)
+    inputs = driver_inputs(graph, ["Si"], mode)
+    energies = model(*inputs)
+    assert per_atom
+    assert energies.dtype == torch.float64
+    torch.testing.assert_close(energies.detach().sum().reshape(1), expected["energy"], rtol=1e-6, atol=0)
+    torch.testing.assert_close(forces(energies, inputs, graph), expected["forces"], rtol=0, atol=1e-5)
+
+
 def test_offset_of_structures_of_many_sizes_is_refused() -> None:
     """One number a structure has no share for an atom unless all structures are of one size."""
     graph = RadialGraph(["Si"], CUTOFF, 1)(mixed_configuration(["Si"]))

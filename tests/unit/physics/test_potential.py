@@ -8,6 +8,7 @@ from ase.build import bulk, molecule
 from kliff.dataset import Configuration
 from torch_geometric.data import Batch
 
+from kimgnn.errors import ModelError
 from kimgnn.models.network import NetworkSpec, build_network
 from kimgnn.physics.derivatives import VOIGT
 from kimgnn.physics.potential import CoordinatePotential, Potential
@@ -101,6 +102,28 @@ def test_batch_equals_single_structures(potential: Potential, crystal: Atoms):
     assert torch.isnan(batch["stress"][1]).all()
 
 
+def test_pairs_change_nothing(potential: Potential, crystal: Atoms):
+    """Filters computed once a pair give the energies, forces, stress and training gradients of once an edge."""
+
+    def evaluate(batch) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+        potential.train().zero_grad(set_to_none=True)
+        result = potential(batch)
+        (result["energy"].sum() + result["forces"].square().sum() + result["stress"].square().sum()).backward()
+        gradients = [p.grad.clone() for p in potential.parameters()]
+        potential.eval().zero_grad(set_to_none=True)
+        return result, gradients
+
+    batch = Batch.from_data_list([graph_of(crystal), graph_of(bulk("Si")), graph_of(bulk("SiC", "rocksalt", a=4.1))])
+    without = batch.clone()
+    del without["edge_of_pair"]
+    ours, our_gradients = evaluate(batch)
+    theirs, their_gradients = evaluate(without)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=0, atol=1e-12)
+    for one, other in zip(our_gradients, their_gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-10, atol=1e-10)
+
+
 def test_training_on_forces_and_stress_gives_finite_gradients(potential: Potential, crystal: Atoms):
     """A structure without a volume in the batch does not poison the gradient of a masked stress loss."""
     potential.train()
@@ -130,3 +153,14 @@ def test_coordinate_potential_agrees(potential: Potential, crystal: Atoms):
     ours, theirs = potential(batch), CoordinatePotential(Module(), names).eval()(batch)
     for name in ("energy", "forces", "stress"):
         torch.testing.assert_close(theirs[name], ours[name], rtol=0, atol=1e-12)
+
+
+def test_module_that_returns_other_than_one_energy_a_graph_is_refused(crystal: Atoms):
+    """The ghosts' slots, say, or atomic energies: nothing is broadcast against the labels."""
+
+    class Atomic(torch.nn.Module):
+        def forward(self, coords):
+            return coords.sum(dim=1)
+
+    with pytest.raises(ModelError, match=r"one energy a graph \(got \(2,\)\).*contributions"):
+        CoordinatePotential(Atomic(), ["coords"])(graph_of(crystal))

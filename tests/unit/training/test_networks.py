@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from kliff.dataset import Configuration
 
-from kimgnn.errors import ModelError
+from kimgnn.errors import ManifestError, ModelError
 from kimgnn.training.networks import fit_spec, load_torchscript
 
 MODEL = {"architecture": "schnet", "options": {"cutoff": 4.0}, "precision": "double"}
@@ -51,6 +51,21 @@ def test_numbers_that_are_given_stay():
     """Nothing is fitted where the manifest says a number."""
     given = head(reference_energies={"Si": -4.0}, scale=2.5)
     assert fit_spec(MODEL | {"heads": [given]}, [configuration(["Si"], None)], ["Si"]).heads == [given]
+
+
+def test_given_reference_energies_are_those_of_the_networks_elements():
+    """One that is missing would silently be 0; a table of more elements is welcome."""
+    training_set = [configuration(["Si"], -1.0)]
+    with pytest.raises(ManifestError, match=r"reference_energies: no energy of Si"):
+        fit_spec(MODEL | {"heads": [head(reference_energies={"C": -7.0})]}, training_set, ["Si"])
+    spec = fit_spec(MODEL | {"heads": [head(reference_energies={"C": -7.0, "Si": -4.0})]}, training_set, ["Si"])
+    assert spec.heads[0]["reference_energies"] == {"Si": -4.0}
+
+
+def test_element_beyond_the_embedding():
+    """max_z is the largest atomic number that the network has weights for."""
+    with pytest.raises(ManifestError, match=r"model\.options\.max_z: .*Si"):
+        fit_spec(MODEL | {"options": {"cutoff": 4.0, "max_z": 13}, "heads": []}, [], ["C", "Si"])
 
 
 def test_file_that_is_not_torchscript(tmp_path):

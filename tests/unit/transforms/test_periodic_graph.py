@@ -134,11 +134,21 @@ def test_fcc_shells() -> None:
     assert PeriodicGraph(3.7)(copper).edge_index0.shape[1] == 18
 
 
-def test_edges_come_in_opposite_pairs() -> None:
-    """The list is full: the edge vectors sum to zero at every atom's pair of directions."""
-    table = edge_table(PeriodicGraph(4.0)(configuration(silicon())))
-    reverse = np.c_[table[:, 1], table[:, 0], -table[:, 2:]]
-    np.testing.assert_allclose(reverse[np.lexsort(reverse.round(6).T[::-1])], table, atol=1e-9)
+@settings(max_examples=100, deadline=None)
+@given(structures())
+def test_pairs_are_edges_and_their_reverses(atoms: ase.Atoms) -> None:
+    """Every pair holds an edge and its exact reverse; the named edge is one of the two."""
+    assume(unambiguous(neighbor_list("d", atoms, CUTOFF + 1e-5)))
+    graph = PeriodicGraph(CUTOFF)(configuration(atoms))
+    pair_of_edge, edge_of_pair = graph.pair_of_edge.numpy(), graph.edge_of_pair.numpy()
+    n_edges = graph.edge_index0.shape[1]
+    assert len(pair_of_edge) == n_edges == 2 * len(edge_of_pair)
+    np.testing.assert_array_equal(np.bincount(pair_of_edge, minlength=len(edge_of_pair)), 2)
+    np.testing.assert_array_equal(pair_of_edge[edge_of_pair], np.arange(len(edge_of_pair)))
+    first, second = np.argsort(pair_of_edge, kind="stable").reshape(-1, 2).T
+    np.testing.assert_array_equal(graph.edge_index0[:, first], graph.edge_index0.flip(0)[:, second])
+    vectors = edge_vectors(graph)
+    np.testing.assert_allclose(vectors[first], -vectors[second], atol=1e-12)
 
 
 def test_molecule_without_cell() -> None:
@@ -166,7 +176,7 @@ def test_fields_have_their_shapes_and_dtypes() -> None:
     source.metadata = {"index": 7}
     graph = PeriodicGraph(4.0, ["Si"], n_layers=3)(source)
     assert isinstance(graph, PyGGraph)
-    sizes = {"n_nodes": 8, "n_atoms": 8, "n_edges": graph.edge_index0.shape[1]}
+    sizes = {"n_nodes": 8, "n_atoms": 8, "n_edges": graph.edge_index0.shape[1], "n_pairs": graph.edge_of_pair.shape[0]}
     for name, field in fields.FIELDS.items():
         if name == fields.ATOMIC_ENERGIES:
             continue
