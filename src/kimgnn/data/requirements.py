@@ -5,12 +5,13 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 from kliff.dataset import Configuration
 
-from kimgnn.data.labels import KEYS, KEYS_PRESENT
+from kimgnn.data.labels import KEYS, KEYS_PRESENT, has_label
 from kimgnn.data.statistics import label_counts
 from kimgnn.errors import DataError, Problem, did_you_mean
-from kimgnn.fields import LABELS
+from kimgnn.fields import LABELS, STRESS
 
 
 def require_labels(configurations: Sequence[Configuration], weights: Mapping[str, float | None]) -> None:
@@ -21,7 +22,7 @@ def require_labels(configurations: Sequence[Configuration], weights: Mapping[str
         weights: Label -> weight in the loss; 0 and ``None`` mean that it is not fitted.
 
     Raises:
-        DataError: No structure carries a label that has a weight.
+        DataError: No structure carries a label that has a weight, or one has a stress to be fitted but no volume.
 
     Warns:
         UserWarning: Some structures lack one; they are left out of that term.
@@ -29,6 +30,8 @@ def require_labels(configurations: Sequence[Configuration], weights: Mapping[str
     counts = label_counts(configurations)
     weighted = [label for label in LABELS if weights.get(label)]
     problems = [_absent(configurations, label) for label in weighted if counts[label] == 0]
+    if STRESS in weighted:
+        problems += [_without_volume(item) for item in configurations if has_label(item, STRESS) and not _volume(item)]
     if problems:
         raise DataError(problems=problems)
     for label in weighted:
@@ -39,6 +42,18 @@ def require_labels(configurations: Sequence[Configuration], weights: Mapping[str
                 f"they are left out of that term of the loss.",
                 stacklevel=2,
             )
+
+
+def _volume(configuration: Configuration) -> float:
+    return abs(float(np.linalg.det(configuration.cell)))
+
+
+def _without_volume(configuration: Configuration) -> Problem:
+    return Problem(
+        where=f"{configuration.identifier or 'dataset'} (stress)",
+        message="the structure has a stress, but its cell has no volume",
+        remedy="Remove the label or give a cell, or set training.loss.weights.stress to 0.",
+    )
 
 
 def _absent(configurations: Sequence[Configuration], label: str) -> Problem:

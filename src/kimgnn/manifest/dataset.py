@@ -78,7 +78,7 @@ class Dataset(Block):
     slices: Annotated[str, AfterValidator(_is_slice)] | None = None
     """Which structures to take, as `start:stop:step`; all when absent."""
     shuffle: bool = False
-    """Shuffle the structures, by the workspace's seed, before they are split."""
+    """KLIFF's; splits by size are always drawn at random, by the workspace's seed (use index files for others)."""
     keys: Keys = Keys()
     """What the labels are called."""
     units: Units = Units()

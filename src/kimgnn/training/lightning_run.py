@@ -1,7 +1,9 @@
 """Lightning, kept calm and interruptible."""
 
+import ctypes
 import logging
 import signal
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +14,9 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning_utilities.core import rank_zero
 
 from kimgnn.errors import ManifestError
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Parameters of ``mallopt``, from glibc's ``malloc.h``."""
 
 _BESIDE_THE_POINT = (
     ".*does not have many workers.*",  # graphs are in memory
@@ -48,6 +53,18 @@ def choose_accelerator(choice: str) -> str:
     return "cuda" if choice == "gpu" else choice
 
 
+def keep_freed_memory() -> None:
+    """Have the C library keep the memory that tensors free, for the next step's, instead of giving it back each time.
+
+    A step on the CPU frees and takes thousands of blocks of about a megabyte; glibc gives such blocks back to the
+    system at once, and taking them again costs a fifth of the step. Does nothing where the C library is another one.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 32 * 2**20)  # glibc allows no more
+        mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
+
+
 @contextmanager
 def calm() -> Iterator[None]:
     """Keep back what Lightning says about itself, and warnings that do not apply to our runs."""
@@ -69,6 +86,7 @@ def fit(trainer: Trainer, module: LightningModule, data: LightningDataModule, ch
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed, and Lightning has put its things in order.
     """
+    keep_freed_memory()
     handler = signal.getsignal(signal.SIGINT)
     try:
         with calm():

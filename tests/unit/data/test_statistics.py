@@ -85,3 +85,11 @@ def test_a_weighted_label_that_some_lack() -> None:
     configurations = [structure("H", 1.0), structure("H"), structure("H")]
     with pytest.warns(UserWarning, match="2 of 3 structures have no energy"):
         require_labels(configurations, {"energy": 1.0, "forces": None, "stress": 0.0})
+
+
+def test_a_stress_without_a_volume_is_refused_where_it_is_fitted() -> None:
+    """The predicted stress would be NaN, and with it the loss; unfitted, the label does not matter."""
+    molecule = Configuration(np.zeros((3, 3)), ["H"], np.zeros((1, 3)), [False] * 3, stress=np.zeros(6))
+    with pytest.raises(DataError, match=r"\(stress\): .*no volume"):
+        require_labels([molecule], {"stress": 1.0})
+    require_labels([molecule], {"stress": 0.0})
