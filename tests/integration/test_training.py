@@ -176,6 +176,7 @@ def test_an_element_that_was_not_trained_on_is_refused(tmp_path):
     assert load_checkpoint(trainer.run.best).transform["kwargs"]["species"] == ["Si"]
 
 
+@pytest.mark.filterwarnings("ignore:.*it is not fitted")
 def test_weights_that_switch_every_label_off_are_refused(tmp_path):
     """What ``dataset.weights`` does not name has weight 0: the loss would be 0, and every network the best."""
     changes = {"dataset.weights": {"config": 2.0}, "training.validation_dataset": None}

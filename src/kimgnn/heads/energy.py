@@ -27,6 +27,17 @@ class EnergyOptions(Options):
     scale: Literal["fit"] | float = "fit"
     hidden_channels: int | None = None
 
+    def __post_init__(self) -> None:
+        """Check ranges.
+
+        Raises:
+            ValueError: An option is out of range; the message names it.
+        """
+        if self.scale != "fit" and not self.scale > 0:
+            raise ValueError(f"scale must be positive, in eV, or 'fit' (got {self.scale})")
+        if self.hidden_channels is not None and self.hidden_channels < 1:
+            raise ValueError(f"hidden_channels must be at least 1 (got {self.hidden_channels})")
+
 
 class EnergyHead(nn.Module):
     """Atomic energy ``E_i = scale · MLP(x_i) + reference(z_i)``, summed to the total in float64.

@@ -23,11 +23,12 @@ class RunCheckpoints(Checkpoint):
     Args:
         folder: Where to.
         interval: Epochs between the checkpoints that are kept.
-        monitor: The loss that is compared.
+        monitor: The loss that is compared; ``None`` takes the last epoch for the best one, where nothing has measured
+            the weights that are saved (averaged ones, without a validation set).
         current: KLIFF's state of the trainer, kept up to date.
     """
 
-    def __init__(self, folder: Path, interval: int, monitor: str, current: dict[str, Any]) -> None:
+    def __init__(self, folder: Path, interval: int, monitor: str | None, current: dict[str, Any]) -> None:
         self.folder = folder
         self.interval = interval
         self.monitor = monitor
@@ -45,15 +46,16 @@ class RunCheckpoints(Checkpoint):
         Raises:
             TrainingError: The loss is not a number; the checkpoints stay as they are.
         """
-        loss = float(trainer.callback_metrics[self.monitor])
+        name = self.monitor or "train_loss"
+        loss = float(trainer.callback_metrics[name])
         epoch = trainer.current_epoch
         if not math.isfinite(loss):
             raise TrainingError(
-                f"{self.monitor} is not a number after epoch {epoch}; the checkpoints before it are kept",
+                f"{name} is not a number after epoch {epoch}; the checkpoints before it are kept",
                 where=str(self.folder), value=loss,
                 remedy="Lower training.optimizer.learning_rate, or set training.gradient_clip.",
             )  # fmt: skip
-        best = loss < self.best_loss
+        best = self.monitor is None or loss < self.best_loss
         self.best_loss = min(loss, self.best_loss)
         self.current |= {"loss": loss, "best_loss": self.best_loss, "epoch": epoch, "step": trainer.global_step}
         if best:

@@ -10,7 +10,8 @@ from kliff.dataset import Configuration
 from kimgnn.data.labels import has_label
 from kimgnn.data.statistics import label_counts
 from kimgnn.export.portable_model import ATOMS_PER_STRUCTURE, STRUCTURE
-from kimgnn.fields import LABELS
+from kimgnn.fields import ENERGY, LABELS
+from kimgnn.transforms.graph import label_of
 
 
 def dataset_hash(configurations: Sequence[Configuration]) -> str:
@@ -40,7 +41,9 @@ def describe_data(splits: Mapping[str, Sequence[Configuration]], source: Any, di
     sizes = {len(configuration.species) for configuration in splits["train"]}
     if len(sizes) == 1:
         data[ATOMS_PER_STRUCTURE] = sizes.pop()
-    example = splits["train"][0]
+    # The LAMMPS decks of an export run it: the calmest structure there is.
+    labelled = [item for item in splits["train"] if has_label(item, ENERGY)] or splits["train"][:1]
+    example = min(labelled, key=lambda item: label_of(item, ENERGY) / len(item.species))
     data[STRUCTURE] = {
         "symbols": list(example.species),
         "positions": np.asarray(example.coords).tolist(),

@@ -1,5 +1,6 @@
 """The loss: what each labelled entry counts for, and how the entries of a batch become one number."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -132,5 +133,11 @@ def label_weights(weights: Mapping[str, float] | str, configurations: Sequence[C
     for label in LABELS:
         own = [getattr(configuration.weight, f"{label}_weight") for configuration in configurations]
         if not any(weight is not None and np.any(weight) for weight in own):
+            if not isinstance(weights, str) and plain.get(label):
+                warnings.warn(
+                    f"{label} has a weight in training.loss.weights, but no structure gives it one (dataset.weights): "
+                    "it is not fitted.",
+                    stacklevel=2,
+                )
             plain[label] = 0.0
     return plain

@@ -28,7 +28,7 @@ from kimgnn.data.splits import split_indices
 from kimgnn.data.statistics import label_counts, species_of
 from kimgnn.data.to_atoms import save_configurations
 from kimgnn.errors import DataError, ManifestError, TrainingError
-from kimgnn.evaluation.metrics import compare, error_metrics
+from kimgnn.evaluation.metrics import Parity, compare, error_metrics
 from kimgnn.evaluation.predict import Prediction, predict
 from kimgnn.evaluation.report import write_report
 from kimgnn.export.portable_model import export_portable_model
@@ -236,7 +236,10 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
     def _get_callbacks(self) -> list[Callback]:
         callbacks: list[Callback] = [
             RunCheckpoints(
-                self.run.checkpoints, self.training_manifest["ckpt_interval"], self._monitor(), self.current
+                self.run.checkpoints,
+                self.training_manifest["ckpt_interval"],
+                None if self.optimizer_manifest["ema"] and not self.splits["validation"] else self._monitor(),
+                self.current,
             ),
         ]
         if not sys.stdout.isatty():
@@ -312,7 +315,12 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 )
                 raise
         if self.pl_trainer.is_global_zero:
-            self.run.mark_finished()
+            if any(isinstance(item, Timer) and (item.time_remaining() or 0) <= 0 for item in self.callbacks):
+                logger.warning(
+                    f"training.max_time is over. To go on, raise it and set workspace.resume to {str(self.run.path)!r}."
+                )
+            else:
+                self.run.mark_finished()
             self._write_report()
 
     def evaluate(self, split: str = "test") -> dict[str, float]:
@@ -536,4 +544,16 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             if configurations
         }
         path = write_report(self.run.path / "report", parities, run_history(self.run.path), self.manifest.to_dict())
+        self._describe_best(parities)
         logger.info(f"Training is finished. Report: {path}")
+
+    def _describe_best(self, parities: Mapping[str, Mapping[str, Parity]]) -> None:
+        """Put the errors of the best weights into their checkpoint, for what is exported from it to show."""
+        checkpoint = self._best_checkpoint()
+        checkpoint[ENTRY]["metrics"] = {
+            f"{split}_{name}": float(value)
+            for split, found in parities.items()
+            for name, value in error_metrics(found).items()
+            if not name.endswith("_count")
+        }
+        AtomicCheckpointIO().save_checkpoint(checkpoint, self.run.best)

@@ -19,6 +19,13 @@ def test_reference_energies_and_scale_are_affine():
     torch.testing.assert_close(energies, expected, rtol=0, atol=1e-14)
 
 
+@pytest.mark.parametrize("options", [{"scale": 0.0}, {"scale": -1.0}, {"hidden_channels": 0}])
+def test_options_out_of_range_are_named(options: dict[str, float]):
+    """A scale of zero would make every force zero; it is refused by name."""
+    with pytest.raises(ValueError, match=next(iter(options))):
+        EnergyOptions(**options)
+
+
 @pytest.mark.parametrize("options", [EnergyOptions(), EnergyOptions("none", "fit"), EnergyOptions("fit", 1.0)])
 def test_nothing_may_be_left_to_fit(options: EnergyOptions):
     """A head that still says "fit" is refused: it would be silently unscaled."""

@@ -112,5 +112,6 @@ def test_label_counts_only_if_a_structure_gives_it_weight():
     weights = [Weight(1.0, 1.0, None, 0.0), Weight(1.0, 0.0, np.array([[0.0], [2.0]]), None)]
     configurations = [configuration(2, weight=weight) for weight in weights]
     assert label_weights("weights.dat", configurations) == {"config": 1.0, "energy": 1.0, "forces": 1.0, "stress": 0.0}
-    plain = label_weights({"energy": 2.0, "stress": 5.0}, configurations)
+    with pytest.warns(UserWarning, match="stress has a weight .* it is not fitted"):
+        plain = label_weights({"energy": 2.0, "stress": 5.0}, configurations)
     assert (plain["energy"], plain["stress"]) == (2.0, 0.0)
