@@ -288,6 +288,10 @@ MODULE_CASES = {
         {"model": {"input_args": ["z", "cords"]}},
         "model.input_args.1: the RadialGraph has no such tensor (got 'cords'). Allowed: ",
     ),
+    "ours only": (
+        {"model": {"input_args": ["z", "coords", "edge_index0", "shifts"]}},
+        "model.input_args.3: the RadialGraph has no such tensor (got 'shifts'). Allowed: ",
+    ),
     "layer beyond": ({"model": {"input_args": ["z", "coords", "edge_index2"]}}, "Did you mean 'edge_index"),
     "no inputs": ({"model": {"input_args": []}}, "model.input_args: is missing."),
     "heads": (
