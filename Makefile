@@ -1,5 +1,5 @@
 # Every target sets the checkout up first; that takes minutes once, and a second afterwards.
-.PHONY: demo test check slow schema setup clean
+.PHONY: demo test check schema setup clean
 PYTHON_RUN := .venv/bin/python -m
 
 demo: setup  ## label silicon, train SchNet, export, and run it in ASE and LAMMPS
@@ -13,9 +13,6 @@ check: setup  ## style, types, and who imports whom
 	$(PYTHON_RUN) ruff format --check .
 	$(PYTHON_RUN) mypy
 	.venv/bin/lint-imports --no-cache
-
-slow: setup  ## the tests that take minutes
-	$(PYTHON_RUN) pytest -m slow
 
 schema: setup  ## write manifests/schema.json again
 	$(PYTHON_RUN) kimgnn.manifest.schema_json manifests/schema.json
