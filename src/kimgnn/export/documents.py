@@ -89,6 +89,7 @@ def readme(
     cutoff: float,
     n_layers: int,
     manifest: Mapping[str, Any],
+    heads: Sequence[Mapping[str, Any]],
     metrics: Mapping[str, float],
     data: Mapping[str, Any],
     with_decks: bool,
@@ -103,6 +104,7 @@ def readme(
         cutoff: Å.
         n_layers: Message-passing layers.
         manifest: Of the run.
+        heads: The network's heads, with what was fitted as numbers; none of a module given as ``model=``.
         metrics: Name -> value.
         data: What it was trained on.
         with_decks: Whether LAMMPS decks are in the folder.
@@ -116,7 +118,7 @@ def readme(
         "influence distance": f"{cutoff * n_layers:g} Å ({n_layers} message-passing layers)",
         "precision": manifest.get("model", {}).get("precision", "double"),
         "units": "Å, eV, eV/Å; stress eV/Å³",
-        "energy zero": _energy_zero(manifest),
+        "energy zero": _energy_zero(heads),
         "model driver": f"`{driver}`",
     }
     sections = [f"# {name}\n", _table(facts)]
@@ -180,8 +182,8 @@ def _architecture(manifest: Mapping[str, Any]) -> str:
     return str(model.get("architecture") or model.get("name") or "custom")
 
 
-def _energy_zero(manifest: Mapping[str, Any]) -> str:
-    for head in manifest.get("model", {}).get("heads") or []:
+def _energy_zero(heads: Sequence[Mapping[str, Any]]) -> str:
+    for head in heads:
         reference = head.get("reference_energies")
         if head.get("type") == "energy" and isinstance(reference, Mapping):
             values = ", ".join(f"{symbol} {energy:.6g} eV" for symbol, energy in reference.items())

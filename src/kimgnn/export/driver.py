@@ -147,15 +147,6 @@ def is_installed(name: str = DRIVER_NAME) -> bool:
     return find_item(name) is not None
 
 
-def installed_drivers() -> list[str]:
-    """Names of all installed model drivers, of any origin.
-
-    Raises:
-        KIMError: The KIM API is not installed.
-    """
-    return sorted({line.split(" ")[1] for line in _collections_info("model_drivers")})
-
-
 def private_collection(directory: str | Path) -> dict[str, str]:
     """Make ``directory`` a user collection of its own, and return the environment in which KIM uses it.
 

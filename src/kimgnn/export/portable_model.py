@@ -183,6 +183,7 @@ def _write(folder: Path, name: str, model: _Model, checkpoint: Checkpoint, struc
             cutoff=model.cutoff,
             n_layers=model.n_layers,
             manifest=manifest,
+            heads=[] if isinstance(checkpoint.network, CoordinatePotential) else checkpoint.network.spec.heads,
             metrics=checkpoint.metrics,
             data=_without_machine({k: v for k, v in checkpoint.data.items() if k != STRUCTURE}),
             with_decks=structure is not None,
