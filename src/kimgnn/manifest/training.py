@@ -39,7 +39,7 @@ class Loss(Block):
     function: Annotated[Literal["mse", "mae", "huber"], AnyCase] = "mse"
     """Squared, absolute or Huber error."""
     huber_delta: Positive = 0.01
-    """Where Huber's error turns from squared to absolute, in the label's unit."""
+    """Where Huber's error turns from squared to absolute; one number for eV (or eV/atom), eV/Å and eV/Å³ alike."""
     weights: LabelWeights | InputPath = LabelWeights(energy=1.0, forces=1.0)
     """Weights of the labels, or a file with a row of them for each structure (KLIFF's format)."""
     normalize_per_atom: bool = False
@@ -107,7 +107,7 @@ class EarlyStopping(Block):
     """When to stop before the last epoch."""
 
     patience: Annotated[int, Field(ge=1)] = 10
-    """Epochs without a better validation loss."""
+    """Epochs without a better validation loss (training loss, where there is no validation set)."""
     delta: NotNegative = 1e-3
     """What counts as better."""
 

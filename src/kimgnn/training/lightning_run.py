@@ -57,7 +57,7 @@ def keep_freed_memory() -> None:
     """Have the C library keep the memory that tensors free, for the next step's, instead of giving it back each time.
 
     A step on the CPU frees and takes thousands of blocks of about a megabyte; glibc gives such blocks back to the
-    system at once, and taking them again costs a fifth of the step. Does nothing where the C library is another one.
+    system at once, and taking them again costs time. Does nothing where the C library is another one.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:
