@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <filesystem>
 #include <memory>
 #include <new>
 #include <numeric>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -65,6 +67,14 @@ int guarded(Logger* logger, Function function) noexcept {
 // KIM's routines return true on an error and have then logged why.
 void require(int error, const std::string& what) {
   if (error) throw Error(what);
+}
+
+// A network that overflows, or sees what it was never trained on, must not go unnoticed.
+void require_finite(std::span<const double> values, const std::string& quantity, const std::filesystem::path& model) {
+  if (std::ranges::all_of(values, [](double value) { return std::isfinite(value); })) return;
+  throw Error(model.filename().string() + " gave a number that is not finite as " + quantity + ". Atoms may be far too "
+              "close, or the structure far outside what the network was trained on: relax the structure first, use a "
+              "shorter time step, or train on such structures.");
 }
 
 template <typename Buffer, typename Owner>
@@ -169,11 +179,9 @@ int compute(const KIM::ModelCompute* compute, const KIM::ModelComputeArguments* 
     gradient.resize(sums.wanted() ? view.edge_vectors.size() : 0);
     model.backend->evaluate(view, energies, gradient);
 
+    require_finite(energies, "energy", model.parameters.model_file);
+    require_finite(gradient, "force", model.parameters.model_file);
     const double total = std::accumulate(energies.begin(), energies.end(), 0.0);
-    if (!std::isfinite(total)) {
-      throw Error("the network gave an energy that is not a finite number. Atoms may be far too close: relax the "
-                  "structure first, or use a shorter time step.");
-    }
     if (!energy.empty()) energy.front() = model.units.energy * total;
     if (!particle_energy.empty()) {
       for (std::size_t node = 0; node < energies.size(); ++node) {
@@ -198,7 +206,7 @@ void create(KIM::ModelDriverCreate* driver, KIM::LengthUnit length, KIM::EnergyU
   model->cutoff = model->parameters.cutoff * model->units.length;
   model->influence_distance = model->cutoff * model->parameters.layers;
   model->no_neighbors_of_ghosts = model->parameters.layers == 1;
-  model->backend = load_backend(model->parameters.model_file, read_runtime());
+  model->backend = load_backend(model->parameters.backend, model->parameters.model_file, read_runtime());
 
   require(driver->SetUnits(length, energy, KIM::CHARGE_UNIT::unused, KIM::TEMPERATURE_UNIT::unused,
                            KIM::TIME_UNIT::unused),

@@ -12,6 +12,7 @@
 namespace kimgnn {
 namespace {
 
+constexpr const char* kVersion = "2";
 constexpr const char* kCure = " Export the model again with `kimgnn export`, or mend the line.";
 
 // Reads the file line by line, and knows which line it is at.
@@ -82,14 +83,12 @@ Parameters read_parameters(const std::filesystem::path& directory) {
   LineReader reader(directory / kParameterFile);
   Parameters parameters;
 
-  if (const auto version = reader.value("kimgnn"); version != "1") {
-    throw Error(std::string(kParameterFile) + " is of version " + version + "; this driver reads version 1. Bring the "
-                "driver up to date with `kimgnn driver install --force`.");
+  if (const auto version = reader.value("kimgnn"); version != kVersion) {
+    throw Error(std::string(kParameterFile) + " is of version " + version + "; this driver reads version " + kVersion +
+                ". " + (version == "1" ? kExportAgain
+                                      : "Bring the driver up to date with `kimgnn driver install --force`."));
   }
   parameters.backend = reader.value("backend");
-  if (parameters.backend != backend_name()) {
-    reader.fail("this driver runs '" + backend_name() + "' networks, not '" + parameters.backend + "'");
-  }
   const std::filesystem::path model = reader.value("model");
   if (model.has_parent_path()) reader.fail("'" + model.string() + "' must be a plain file name");
   parameters.model_file = directory / model;

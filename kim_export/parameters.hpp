@@ -11,7 +11,7 @@ namespace kimgnn {
 inline constexpr const char* kParameterFile = "kimgnn.param";
 
 struct Parameters {
-  std::string backend;               // which kind of network: "torchscript"
+  std::string backend;               // which kind of network: "torchscript", "pt2", "onnx"
   std::filesystem::path model_file;  // absolute
   double cutoff;                     // Å
   int layers;                        // message-passing layers; the influence distance is cutoff * layers
@@ -19,7 +19,7 @@ struct Parameters {
 };
 
 // Reads `directory`/kimgnn.param, which holds exactly these lines, in this order:
-//     kimgnn 1
+//     kimgnn 2
 //     backend torchscript
 //     model model.pt
 //     cutoff 4.0

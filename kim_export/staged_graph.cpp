@@ -65,9 +65,35 @@ void StagedGraph::build(const Particles& particles) {
   for (std::size_t node = 0; node < edge_ends_.size(); ++node) {
     edge_index_.resize(num_edges + static_cast<std::size_t>(edge_ends_[node]), static_cast<std::int64_t>(node));
   }
+  pair_edges();
 }
 
-Graph StagedGraph::view() const { return {species_codes_, edge_index_, edge_vectors_, node_counts_, edge_counts_}; }
+Graph StagedGraph::view() const {
+  return {species_codes_, edge_index_, edge_vectors_, node_counts_, edge_counts_, reverse_edge_};
+}
+
+// The edge that goes back is among those that the sender receives, unless it is a ghost that receives none.
+void StagedGraph::pair_edges() {
+  const auto num_edges = static_cast<std::int64_t>(edge_vectors_.size() / 3);
+  const auto num_receivers = static_cast<std::int64_t>(edge_ends_.size());
+  const auto receivers = edge_index_.begin() + num_edges;
+  const auto first_edge = [&](std::int64_t node) { return node == 0 ? 0 : edge_ends_[node - 1]; };
+
+  reverse_edge_.assign(num_edges, num_edges);
+  for (std::int64_t edge = 0; edge < num_edges; ++edge) {
+    const std::int64_t sender = edge_index_[edge], receiver = receivers[edge];
+    if (reverse_edge_[edge] != num_edges || sender >= num_receivers) continue;
+    const auto back = std::find(edge_index_.begin() + first_edge(sender), edge_index_.begin() + edge_ends_[sender],
+                                receiver) - edge_index_.begin();
+    if (back == edge_ends_[sender] || reverse_edge_[back] != num_edges) {
+      throw Error("particles " + std::to_string(nodes_[sender]) + " and " + std::to_string(nodes_[receiver]) +
+                  " are not in each other's neighbour list exactly once. The simulator must give full lists, of ghost "
+                  "atoms too, that are out of the same step.");
+    }
+    reverse_edge_[edge] = back;
+    reverse_edge_[back] = edge;
+  }
+}
 
 void StagedGraph::check(const Particles& particles) const {
   for (int particle = 0; particle < particles.size(); ++particle) {

@@ -27,7 +27,7 @@ class StagedGraph {
  public:
   StagedGraph(double cutoff, int layers, int num_species);
 
-  // Throws Error on a particle that cannot be evaluated.
+  // Throws Error on a particle that cannot be evaluated, or neighbour lists that contradict each other.
   void build(const Particles& particles);
 
   Graph view() const;
@@ -35,6 +35,7 @@ class StagedGraph {
 
  private:
   void check(const Particles& particles) const;
+  void pair_edges();
 
   double cutoff_squared_;
   int layers_;
@@ -48,6 +49,7 @@ class StagedGraph {
   std::vector<std::int64_t> edge_ends_;     // receiver -> end of its edges
   std::vector<std::int64_t> node_counts_;
   std::vector<std::int64_t> edge_counts_;
+  std::vector<std::int64_t> reverse_edge_;
 };
 
 }  // namespace kimgnn

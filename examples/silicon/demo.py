@@ -31,7 +31,8 @@ from kimgnn.models.checkpoint import load_checkpoint
 from kimgnn.physics.potential import Potential
 from kimgnn.training.dry_run import dry_run
 from kimgnn.transforms.periodic_graph import PeriodicGraph
-from kimgnn.verify.parity import ase_prediction, check_parity, lammps_prediction
+from kimgnn.verify.parity import check_parity
+from kimgnn.verify.simulators import ase_prediction, lammps_prediction
 
 ROOT = Path(__file__).resolve().parents[2]
 MANIFEST = ROOT / "manifests" / "silicon_schnet.yaml"

@@ -1,4 +1,4 @@
-"""The command line: ``kimgnn validate | train | evaluate | predict | export | driver | doctor``.
+"""The command line: ``kimgnn validate | train | evaluate | predict | export | verify | driver | doctor``.
 
 Every command imports what it needs when it runs, so that ``kimgnn --help`` answers at once.
 """
@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import typer
 
-from kimgnn.errors import DataError, ExportError, KimgnnError, Problem
+from kimgnn.errors import DataError, ExportError, KIMError, KimgnnError, Problem
 
 if TYPE_CHECKING:
     import ase
@@ -30,7 +30,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-driver_app = typer.Typer(help="The KIM model driver that runs exported models.", no_args_is_help=True)
+driver_app = typer.Typer(help="The KIM model drivers that run exported models.", no_args_is_help=True)
 app.add_typer(driver_app, name="driver")
 
 ManifestFile = Annotated[Path, typer.Argument(help="The manifest, YAML.", show_default=False)]
@@ -150,23 +150,39 @@ def export(
             help="KIM name, <prefix>__MO_<12 digits>_<3 digits>; by default the manifest's.", show_default=False
         ),
     ] = None,
-    directory: Annotated[Path, typer.Option(help="Folder to write the model's folder into.")] = Path("."),
+    directory: Annotated[Path, typer.Option(help="Folder to write the models' folders into.")] = Path("."),
+    formats: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--format",
+            metavar="torchscript|onnx|pt2",
+            help="A format to write, each a KIM model: give it for each; by default the manifest's.",
+            show_default=False,
+        ),
+    ] = None,
     driver: Annotated[
         Literal["kimgnn", "torchml"] | None,
         typer.Option(help="The driver that will run it; by default the manifest's.", show_default=False),
     ] = None,
     install: Annotated[
-        bool, typer.Option("--install", help="Install it, and our driver, into the user's KIM collection.")
+        bool, typer.Option("--install", help="Install them, and their drivers, into the user's KIM collection.")
+    ] = False,
+    no_verify: Annotated[
+        bool, typer.Option("--no-verify", help="Do not compare them with PyTorch, and say what that skips.")
     ] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Replace a folder and an installed model of that name.")
+        bool, typer.Option("--force", help="Replace folders and installed models of these names.")
     ] = False,
 ) -> None:
-    """Write a KIM portable model."""
+    """Write a KIM portable model in each format, if in Python, ASE and LAMMPS it gives what PyTorch gives."""
     _set_up_log()
-    from kimgnn.export.driver import DRIVER_NAME, install_driver, install_model, is_installed
+    from functools import partial
+
+    from kimgnn.export.driver import driver_name, install_driver, install_model, is_installed
+    from kimgnn.export.formats import FORMATS, model_names
     from kimgnn.export.portable_model import export_portable_model
     from kimgnn.kim_id import RULE
+    from kimgnn.verify.gate import approve_exports, what_is_compared
 
     trained = _load(run)
     declared = trained.manifest.get("export", {})
@@ -174,44 +190,86 @@ def export(
     if name is None:
         raise ExportError("the manifest names no model", where="export.model_name", allowed=RULE, remedy="Give --name.")
     driver = driver or declared.get("driver") or "kimgnn"
-    path = export_portable_model(
+    names = model_names(name, formats or declared.get("formats") or ["torchscript"])
+    gated = driver == "kimgnn" and not no_verify
+    if driver == "torchml":
+        print("not compared with PyTorch: the TorchML driver is not kimgnn's")
+    elif no_verify:
+        print(f"--no-verify: not compared with PyTorch: {what_is_compared(trained, names)}")
+    export_portable_model(
         trained,
         name,
         directory,
+        formats=list(names),
         driver=driver,
         driver_version=declared.get("driver_version"),
         tarball=declared.get("generate_tarball", False),
         force=force,
+        approve=partial(approve_exports, checkpoint=trained, rejected=directory / f"{name}.parity.md")
+        if gated
+        else None,
     )
-    print(f"KIM portable model in {path}")
+    for model in names.values():
+        print(f"KIM portable model in {directory / model}")
     if not install:
         return
-    if driver == "kimgnn" and not is_installed():
-        print("building its driver, once; this takes a minute")
-        install_driver()
-        print(f"installed: {DRIVER_NAME}")
-    install_model(path, force=force)
-    print(f"installed: {name}")
+    if driver == "kimgnn":
+        for kind in dict.fromkeys(FORMATS[format_name].driver for format_name in names):
+            if not is_installed(driver_name(kind)):
+                print(f"building its driver, {driver_name(kind)}, once; this takes a minute")
+                install_driver(kind)
+                print(f"installed: {driver_name(kind)}")
+    for model in names.values():
+        install_model(directory / model, force=force)
+        print(f"installed: {model}")
+
+
+DriverKind = Annotated[
+    Literal["torch", "onnx"], typer.Argument(help="torch runs TorchScript and pt2 models, onnx runs ONNX models.")
+]
+
+
+@app.command()
+def verify(
+    model: Annotated[str, typer.Argument(help="The KIM name of any installed portable model.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option(help="Folder for the report; by default <MODEL>-verification.", show_default=False)
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite a report in that folder.")] = False,
+) -> None:
+    """Run OpenKIM's ten verification checks on a KIM model; exit status 1 if it does not pass them all."""
+    _set_up_log()
+    from kimgnn.verify.verification import verify_model
+    from kimgnn.verify.verification_report import REPORT, write_verification
+
+    folder = output or Path(f"{model}-verification")
+    if (folder / REPORT).exists() and not force:
+        raise KIMError("exists already", where=str(folder / REPORT), remedy="Give another --output, or --force.")
+    verification = verify_model(model, tell=print)
+    print(f"report in {write_verification(folder, verification)}")
+    raise typer.Exit(code=0 if verification.passed else 1)
 
 
 @driver_app.command("install")
 def driver_install(
+    kind: DriverKind = "torch",
     collection: Collection = "user",
     force: Annotated[bool, typer.Option("--force", help="Compile anew what was compiled before.")] = False,
 ) -> None:
-    """Build the driver against this Python's libtorch and install it."""
-    from kimgnn.export.driver import DRIVER_NAME, install_driver
+    """Build a driver against this Python's libtorch or onnxruntime, and install it."""
+    from kimgnn.export.driver import install_driver
 
-    print(f"installed: {DRIVER_NAME} in {install_driver(collection, force=force).parent}")
+    path = install_driver(kind, collection, force)
+    print(f"installed: {path.name} in {path.parent}")
 
 
 @driver_app.command("remove")
-def driver_remove() -> None:
-    """Remove the driver from the collection it is in."""
-    from kimgnn.export.driver import DRIVER_NAME, remove_item
+def driver_remove(kind: DriverKind = "torch") -> None:
+    """Remove a driver from the collection it is in."""
+    from kimgnn.export.driver import driver_name, remove_item
 
-    remove_item(DRIVER_NAME)
-    print(f"removed: {DRIVER_NAME}")
+    remove_item(driver_name(kind))
+    print(f"removed: {driver_name(kind)}")
 
 
 @app.command()

@@ -15,14 +15,20 @@ EXTRAS = ("", "kim")
 """Optional requirements of kimgnn that are looked for: running exported models in ASE needs kimpy."""
 
 PROGRAMS = {
-    "c++": ("compiles the KIM model driver", "g++", "cxx-compiler"),
-    "cmake": ("configures the KIM model driver", "cmake", "cmake"),
-    "make": ("builds the KIM model driver", "make", "make"),
+    "c++": ("compiles the KIM model drivers", "g++", "cxx-compiler"),
+    "cmake": ("configures the KIM model drivers", "cmake", "cmake"),
+    "make": ("builds the KIM model drivers", "make", "make"),
     "kim-api-collections-management": ("installs drivers and models", "libkim-api-dev", "kim-api"),
     "lmp": ("runs molecular dynamics", "lammps", "lammps"),
     "mpirun": ("runs LAMMPS on several ranks", "openmpi-bin", "openmpi"),
 }
 """Program -> what it does here, its package in Debian and on conda-forge."""
+
+DRIVER_LIBRARIES = {
+    "torch": ("libkim-api-model-driver.so",),
+    "onnx": ("libkim-api-model-driver.so", "libonnxruntime.so.1"),
+}
+"""What lies in a driver's folder. The first is linked against a libtorch, which may have gone since."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +53,12 @@ class Check:
 
 
 def examine() -> list[Check]:
-    """Look at everything: Python, kimgnn's requirements, programs, LAMMPS's KIM package, the driver."""
+    """Look at everything: Python, kimgnn's requirements, programs, LAMMPS's KIM package, the drivers."""
     checks = [_found("python", platform.python_version()), *map(_package, _requirements()), *map(_program, PROGRAMS)]
     if shutil.which("lmp"):
         checks.append(_lammps_kim())
     if shutil.which("kim-api-collections-management"):
-        checks.append(_driver())
+        checks += _drivers()
     return checks
 
 
@@ -90,30 +96,37 @@ def _program(name: str) -> Check:
 
 
 def _lammps_kim() -> Check:
+    from kimgnn.export.lammps import has_kim_package
+
     name = "LAMMPS's KIM package"
-    help_text = subprocess.run(["lmp", "-h"], capture_output=True, text=True, check=False).stdout
-    if "KIM" in help_text.partition("Installed packages:")[2].partition("List of")[0].split():
+    if has_kim_package():
         return _found(name, "pair_style kim")
     return Check(
         name, False, "pair_style kim", "Use a LAMMPS built with -D PKG_KIM=on: Debian's and conda-forge's are."
     )
 
 
-def _driver() -> Check:
-    from kimgnn.export.driver import DRIVER_NAME, find_item
+def _drivers() -> list[Check]:
+    from kimgnn.export.driver import DRIVERS
 
-    item = find_item(DRIVER_NAME)
+    return [_driver(name, kind) for name, kind in DRIVERS.items()]
+
+
+def _driver(name: str, kind: str) -> Check:
+    from kimgnn.export.driver import find_item
+
+    remedy = f"kimgnn driver install {kind}"
+    item = find_item(name)
     if item is None:
-        return Check(DRIVER_NAME, False, "runs exported models", "kimgnn driver install")
-    # It is linked against the libtorch of the environment that built it, which may have changed since.
-    library = item.path / "libkim-api-model-driver.so"
-    opened = subprocess.run(
-        [sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", str(library)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if opened.returncode:
-        why = opened.stderr.strip().rpartition("\n")[2]
-        return Check(DRIVER_NAME, False, f"cannot be opened: {why}", "kimgnn driver install --force")
-    return _found(DRIVER_NAME, str(item.path))
+        return Check(name, False, "runs exported models", remedy)
+    for library in DRIVER_LIBRARIES[kind]:
+        opened = subprocess.run(
+            [sys.executable, "-c", "import ctypes, sys; ctypes.CDLL(sys.argv[1])", str(item.path / library)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if opened.returncode:
+            why = opened.stderr.strip().rpartition("\n")[2]
+            return Check(name, False, f"cannot be opened: {why}", f"{remedy} --force")
+    return _found(name, str(item.path))

@@ -63,10 +63,11 @@ def small_network(n_layers: int = 3, precision: str = "double") -> Network:
     return build_network(NetworkSpec("schnet", options, [head], ["Si", "C"], precision)).eval()
 
 
-def install_network(network: Network, name: str, directory: Path) -> Path:
+def install_network(network: Network, name: str, directory: Path, format_name: str = "torchscript") -> Path:
     """Export ``network`` and install it where KIM looks; return the exported folder."""
     transform = {"name": "PeriodicGraph", "kwargs": {"cutoff": network.cutoff, "n_layers": network.num_layers}}
     structure = silicon_carbide_structures()["cell"]
-    folder = export_portable_model(Checkpoint(network, transform, {}), name, directory, structure=structure)
+    checkpoint = Checkpoint(network, transform, {})
+    folder = export_portable_model(checkpoint, name, directory, formats=[format_name], structure=structure)
     install_model(folder, force=True)
     return folder

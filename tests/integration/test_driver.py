@@ -1,4 +1,4 @@
-"""The KIM model driver against plain PyTorch, through ASE, kimpy and LAMMPS."""
+"""The KIM model driver of TorchScript networks against plain PyTorch, through ASE, kimpy and LAMMPS."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 import shutil
 import subprocess
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from kim_by_hand import ALL, KIMModel, logged
 from torch import Tensor, nn
 from toy_potential import ToyPotential, evaluate_periodic, write_model
 
@@ -24,7 +25,6 @@ pytestmark = [
     pytest.mark.kim,
     pytest.mark.filterwarnings("ignore:`product` is deprecated:DeprecationWarning"),  # ASE 3.22 with numpy 1.26
 ]
-kimpy = pytest.importorskip("kimpy")
 
 CUTOFF = 3.0
 SPECIES = ["Si", "C"]
@@ -57,113 +57,6 @@ def silicon_carbide() -> Atoms:
     atoms.rattle(0.15, seed=1)
     atoms.positions[3] += atoms.cell[0]
     return atoms
-
-
-class Computed(NamedTuple):
-    """All that the driver can compute, in the units asked for, ghosts' shares added to their atoms."""
-
-    energy: float
-    forces: np.ndarray
-    particle_energy: np.ndarray
-    virial: np.ndarray
-    particle_virial: np.ndarray
-
-
-ALL = ("partialEnergy", "partialForces", "partialParticleEnergy", "partialVirial", "partialParticleVirial")
-
-
-class KIMModel:
-    """A KIM model driven by hand: any unit, any selection of results."""
-
-    def __init__(self, name: str, length: str = "A", energy: str = "eV") -> None:
-        accepted, self.model = kimpy.model.create(
-            kimpy.numbering.zeroBased,
-            getattr(kimpy.length_unit, length),
-            getattr(kimpy.energy_unit, energy),
-            kimpy.charge_unit.e,
-            kimpy.temperature_unit.K,
-            kimpy.time_unit.ps,
-            name,
-        )
-        assert accepted
-        self.arguments = self.model.compute_arguments_create()
-
-    def code(self, symbol: str) -> int:
-        supported, code = self.model.get_species_support_and_code(getattr(kimpy.species_name, symbol))
-        assert supported
-        return code
-
-    def compute(
-        self,
-        atoms: Atoms,
-        length_unit: float = 1.0,
-        wanted: tuple[str, ...] = ALL,
-        codes: list[int] | None = None,
-        contributing: list[int] | None = None,
-        spoilt: tuple[int, float] | None = None,
-    ) -> Computed:
-        """Evaluate ``atoms`` (Å) after division by ``length_unit`` (Å); ``spoilt``: an atom and its new x."""
-        names = kimpy.compute_argument_name
-        influence = self.model.get_influence_distance() * length_unit
-        cutoffs, _ = self.model.get_neighbor_list_cutoffs_and_hints()
-        positions = atoms.positions
-        codes = [self.code(symbol) for symbol in atoms.symbols] if codes is None else codes
-        image_of = np.arange(len(atoms))
-        if atoms.pbc.any():
-            ghosts, ghost_codes, ghost_of = kimpy.neighlist.create_paddings(
-                influence, atoms.cell.array, atoms.pbc.astype(np.intc), positions, np.array(codes, np.intc)
-            )
-            positions = np.concatenate([positions, ghosts])
-            codes = [*codes, *ghost_codes]
-            image_of = np.concatenate([image_of, ghost_of])
-        n = len(positions)
-        is_real = np.array([1] * len(atoms) if contributing is None else contributing, np.intc)
-        is_real = np.concatenate([is_real, np.zeros(n - len(atoms), np.intc)]).astype(np.intc)
-        neighbors = kimpy.neighlist.NeighList()
-        skin = 1.1  # the driver has to leave out what is beyond the cutoff
-        unit = min(length_unit, 1.0)  # kimpy's list fails on lengths near zero, and refuses cutoffs above its own
-        neighbors.build(
-            positions / unit, skin * influence / unit, skin * cutoffs * length_unit / unit, np.ones(n, np.intc)
-        )
-        positions = positions / length_unit
-        self.arguments.set_callback_pointer(
-            kimpy.compute_callback_name.GetNeighborList, kimpy.neighlist.get_neigh_kim(), neighbors
-        )
-        if spoilt is not None:
-            positions[spoilt[0], 0] = spoilt[1]
-        garbage = 1e300
-        results = {
-            "partialEnergy": np.full(1, garbage),
-            "partialForces": np.full((n, 3), garbage),
-            "partialParticleEnergy": np.full(n, garbage),
-            "partialVirial": np.full(6, garbage),
-            "partialParticleVirial": np.full((n, 6), garbage),
-        }
-        inputs = {
-            "numberOfParticles": np.array([n], np.intc),
-            "particleSpeciesCodes": np.array(codes, np.intc),
-            "particleContributing": is_real,
-            "coordinates": positions,
-        }
-        for name, array in (inputs | results).items():
-            if name in inputs or name in wanted:
-                self.arguments.set_argument_pointer(getattr(names, name), array)
-            else:
-                self.arguments.set_argument_null_pointer(getattr(names, name))
-        self.model.compute(self.arguments, True)
-
-        def folded(name: str) -> np.ndarray:
-            total = np.zeros((len(atoms), *results[name].shape[1:]))
-            np.add.at(total, image_of, results[name])
-            return total
-
-        return Computed(
-            results["partialEnergy"][0],
-            folded("partialForces"),
-            folded("partialParticleEnergy"),
-            results["partialVirial"],
-            folded("partialParticleVirial"),
-        )
 
 
 @pytest.mark.parametrize("layers", MODELS)
@@ -275,7 +168,8 @@ def test_molecule(layers: int, networks: dict[int, ToyPotential]) -> None:
 def test_no_edges(positions: list[tuple[float, ...]], networks: dict[int, ToyPotential]) -> None:
     """Isolated atoms have the network's energy without messages, and no forces."""
     atoms = Atoms(["Si"] * len(positions), positions)
-    alone = networks[3](torch.tensor([0]), torch.zeros(2, 0, dtype=torch.long), torch.zeros(0, 3), [1] * 3, [0] * 3)
+    none = torch.zeros(0, dtype=torch.long)
+    alone = networks[3](torch.tensor([0]), none.view(2, 0), torch.zeros(0, 3), [1] * 3, [0] * 3, none)
     computed = KIMModel(MODELS[3]).compute(atoms)
     np.testing.assert_allclose(computed.particle_energy, alone.item(), atol=ENERGY)
     assert not np.any(computed.forces)
@@ -323,11 +217,6 @@ def test_torch_threads_of_the_caller_are_kept(
     assert torch.get_num_threads() == before
 
 
-def logged() -> str:
-    """What KIM wrote to its log in this test."""
-    return Path("kim.log").read_text()
-
-
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nan_coordinate(value: float, networks: dict[int, ToyPotential]) -> None:
     """A coordinate that is not a number is an error, not a missing neighbour."""
@@ -349,6 +238,16 @@ def test_two_atoms_at_one_place(networks: dict[int, ToyPotential]) -> None:
     with pytest.raises(RuntimeError):
         KIMModel(MODELS[1]).compute(Atoms("SiC", [(1, 1, 1), (2, 1, 1)]), spoilt=(1, 1.0))
     assert "are at the same place" in logged()
+
+
+@pytest.mark.parametrize("layers", [1, 3])
+def test_lists_that_contradict_each_other(
+    layers: int, networks: dict[int, ToyPotential], silicon_carbide: Atoms
+) -> None:
+    """An atom that its neighbours hear but that does not hear them would give wrong forces, not an error."""
+    with pytest.raises(RuntimeError):
+        KIMModel(MODELS[layers]).compute(silicon_carbide, deaf=2)
+    assert "are not in each other's neighbour list exactly once. The simulator must give full lists" in logged()
 
 
 def test_an_error_leaves_the_model_usable(networks: dict[int, ToyPotential], silicon_carbide: Atoms) -> None:
@@ -382,38 +281,46 @@ def test_bad_environment(
 class WrongShape(nn.Module):
     """Gives one energy for the whole system where one an atom is due."""
 
-    def forward(self, codes: Tensor, edges: Tensor, vectors: Tensor, nodes: list[int], counts: list[int]) -> Tensor:
+    def forward(
+        self, codes: Tensor, edges: Tensor, vectors: Tensor, nodes: list[int], counts: list[int], reverse: Tensor
+    ) -> Tensor:
         return vectors.sum().unsqueeze(0)
 
 
 class Raising(nn.Module):
     """Fails when it runs."""
 
-    def forward(self, codes: Tensor, edges: Tensor, vectors: Tensor, nodes: list[int], counts: list[int]) -> Tensor:
+    def forward(
+        self, codes: Tensor, edges: Tensor, vectors: Tensor, nodes: list[int], counts: list[int], reverse: Tensor
+    ) -> Tensor:
         raise RuntimeError("no such luck")
 
 
 class Constant(nn.Module):
     """Has energies but no forces."""
 
-    def forward(self, codes: Tensor, edges: Tensor, vectors: Tensor, nodes: list[int], counts: list[int]) -> Tensor:
+    def forward(
+        self, codes: Tensor, edges: Tensor, vectors: Tensor, nodes: list[int], counts: list[int], reverse: Tensor
+    ) -> Tensor:
         return codes[: nodes[-1]].to(torch.float64)
 
 
 class NotFinite(nn.Module):
     """Overflows."""
 
-    def forward(self, codes: Tensor, edges: Tensor, vectors: Tensor, nodes: list[int], counts: list[int]) -> Tensor:
+    def forward(
+        self, codes: Tensor, edges: Tensor, vectors: Tensor, nodes: list[int], counts: list[int], reverse: Tensor
+    ) -> Tensor:
         return torch.zeros(nodes[-1], dtype=torch.float64) + vectors.sum() / 0.0
 
 
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (WrongShape(), "where one float64 energy for each of 2 atoms is expected"),
+        (WrongShape(), "where Double[2] is expected"),
         (Raising(), "no such luck"),
         (Constant(), "do not depend on the edge vectors"),
-        (NotFinite(), "not a finite number"),
+        (NotFinite(), "model.pt gave a number that is not finite as energy"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
@@ -429,22 +336,48 @@ def test_network_that_breaks_the_contract(
     assert message in logged()
 
 
-@pytest.mark.parametrize("damage", ["truncated", "missing"])
-def test_damaged_model_file(damage: str, kim_collection: Path, tmp_path: Path) -> None:
-    """A network that is cut off or absent stops the model's creation, and the log says what to do."""
-    name = f"{damage}__MO_000000000008_000"
+@pytest.mark.parametrize(
+    ("file", "damage", "message"),
+    [
+        ("model.pt", lambda content: content[:200], "model.pt cannot be loaded"),
+        ("model.pt", lambda content: b"no network", "model.pt cannot be loaded"),
+        ("kimgnn.param", lambda content: content.replace(b"model.pt", b"other.pt"), "no file 'other.pt'"),
+        ("kimgnn.param", lambda content: content.replace(b"layers 1\n", b""), "line 5: begins with 'species'"),
+        ("kimgnn.param", lambda content: content + b"colour red\n", "kimgnn.param line 7: is not expected"),
+        (
+            "kimgnn.param",
+            lambda content: content.replace(b"torchscript", b"abacus"),
+            "no driver of kimgnn runs 'abacus'",
+        ),
+        ("kimgnn.param", lambda content: content.replace(b"kimgnn 2", b"kimgnn 1"), "kimgnn.param is of version 1;"),
+    ],
+    ids=["truncated", "foreign", "missing", "line missing", "line extra", "unknown backend", "old version"],
+)
+def test_damaged_file(
+    file: str, damage: Callable[[bytes], bytes], message: str, kim_collection: Path, tmp_path: Path
+) -> None:
+    """A file that is not what it was stops the model's creation, and the log names it and says what to do."""
+    name = f"{tmp_path.name}__MO_000000000008_000"  # one of its own: KIM keeps open what could not be created
     source = write_model(tmp_path / name, Constant(), CUTOFF, 1, SPECIES)
-    model = source / "model.pt"
-    if damage == "truncated":
-        model.write_bytes(model.read_bytes()[:200])
-    else:
-        text = (source / "kimgnn.param").read_text()
-        (source / "kimgnn.param").write_text(text.replace("model.pt", "other.pt"))
+    (source / file).write_bytes(damage((source / file).read_bytes()))
     driver.install_model(source)
     with pytest.raises(RuntimeError):
         KIMModel(name)
+    assert message in logged()
     assert "`kimgnn export`" in logged()
-    assert {"truncated": "model.pt cannot be loaded", "missing": "no file 'other.pt'"}[damage] in logged()
+
+
+def test_network_of_the_other_driver(kim_collection: Path, tmp_path: Path) -> None:
+    """A model that names a driver which cannot run it is told of the one that can."""
+    name = "Misdirected__MO_000000000004_000"
+    source = write_model(tmp_path / name, Constant(), CUTOFF, 1, SPECIES)
+    torch_driver, onnx_driver = driver.driver_name("torch"), driver.driver_name("onnx")
+    text = (source / "CMakeLists.txt").read_text()
+    (source / "CMakeLists.txt").write_text(text.replace(torch_driver, onnx_driver))
+    driver.install_model(source)
+    with pytest.raises(RuntimeError):
+        KIMModel(name)
+    assert f"does not run 'torchscript' networks; {torch_driver} does" in logged()
 
 
 def compile_with_driver(directory: Path, main: str, source: str) -> Path:
@@ -463,7 +396,6 @@ def test_parameter_file_is_read_strictly(tmp_path: Path) -> None:
     program = compile_with_driver(
         tmp_path,
         """
-        std::string kimgnn::backend_name() { return "torchscript"; }
         int main(int, char** arguments) try {
           const auto p = read_parameters(arguments[1]);
           std::cout << p.backend << ' ' << p.cutoff << ' ' << p.layers << ' ' << p.species.size();
@@ -471,7 +403,7 @@ def test_parameter_file_is_read_strictly(tmp_path: Path) -> None:
         "parameters.cpp",
     )
     (tmp_path / "model.pt").touch()
-    good = ["kimgnn 1", "backend torchscript", "model model.pt", "cutoff 4.0", "layers 3", "species Si C"]
+    good = ["kimgnn 2", "backend torchscript", "model model.pt", "cutoff 4.0", "layers 3", "species Si C"]
 
     def read(lines: list[str]) -> str:
         (tmp_path / "kimgnn.param").write_text("\n".join(lines) + "\n")
@@ -479,8 +411,8 @@ def test_parameter_file_is_read_strictly(tmp_path: Path) -> None:
 
     assert read(good) == "torchscript 4 3 2"
     for line, text, message in [
-        (1, "kimgnn 2", "version 2; this driver reads version 1"),
-        (2, "backend abacus", "runs 'torchscript' networks"),
+        (1, "kimgnn 1", "version 1; this driver reads version 2. Export the model again"),
+        (1, "kimgnn 3", "version 3; this driver reads version 2. Bring the driver up to date"),
         (3, "model ../model.pt", "plain file name"),
         (3, "model a.pt b.pt", "takes one value"),
         (4, "cutoff 4,0", "'cutoff 4,0' is not a positive length"),
@@ -582,12 +514,12 @@ class TestCollections:
 
     def test_driver_is_found(self, kim_collection: Path) -> None:
         """KIM finds the installed driver in the collection it went to."""
-        item = driver.find_item(driver.DRIVER_NAME)
-        assert item == ("user", kim_collection / "model-drivers-dir" / driver.DRIVER_NAME)
+        for name in driver.DRIVERS:
+            assert driver.find_item(name) == ("user", kim_collection / "model-drivers-dir" / name)
 
     def test_no_environment_is_needed(self, networks: dict[int, ToyPotential]) -> None:
         """The driver carries the path to libtorch, which lies in no folder that the system searches."""
-        library = driver.find_item(driver.DRIVER_NAME).path / "libkim-api-model-driver.so"
+        library = driver.find_item(driver.driver_name("torch")).path / "libkim-api-model-driver.so"
         dynamic = subprocess.run(["ldd", library], env={"PATH": "/usr/bin:/bin"}, capture_output=True, text=True)
         assert "not found" not in dynamic.stdout
         assert str(Path(torch.__file__).parent / "lib") in dynamic.stdout
@@ -616,17 +548,17 @@ class TestCollections:
         (tmp_path / "file").touch()
         monkeypatch.setenv("KIM_API_MODEL_DRIVERS_DIR", str(tmp_path / "file" / "drivers"))
         with pytest.raises(KIMError, match="cannot be written"):
-            driver.install_driver("environment")
+            driver.install_driver(collection="environment")
 
     def test_environment_that_names_no_collection(self, kim_collection: Path) -> None:
         """The variable to set is named."""
         with pytest.raises(KIMError, match="KIM_API_MODEL_DRIVERS_DIR"):
-            driver.install_driver("environment")
+            driver.install_driver(collection="environment")
 
     def test_unknown_collection(self, kim_collection: Path) -> None:
         """The collections there are are listed."""
         with pytest.raises(KIMError, match="user, environment, CWD"):
-            driver.install_driver("home")  # type: ignore[arg-type]
+            driver.install_driver(collection="home")  # type: ignore[arg-type]
 
     def test_compiler_missing(self, kim_collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """What is missing is named with the packages that bring it."""

@@ -11,12 +11,18 @@ from ase import Atoms
 from ase.neighborlist import neighbor_list
 from torch import Tensor, nn
 
-from kimgnn.export.driver import DRIVER_NAME
+from kimgnn.export import documents
+from kimgnn.export.driver import driver_name
+from kimgnn.export.formats import FORMATS
+from kimgnn.export.parameter_file import PARAMETER_FILE, Parameters
 from kimgnn.export.torchscript import save, script
 
 
 class ToyPotential(nn.Module):
-    """Messages of a scalar and a vector part, so that energies depend on distances, angles and every hop."""
+    """Messages of a scalar and a vector part, so that energies depend on distances, angles and every hop.
+
+    The lengths are the means of an edge's and its reverse's, so that energies are wrong if a reverse is.
+    """
 
     def __init__(self, layers: int, species: int, cutoff: float, channels: int = 4) -> None:
         super().__init__()
@@ -38,9 +44,13 @@ class ToyPotential(nn.Module):
         edge_vectors: Tensor,
         node_counts: list[int],
         edge_counts: list[int],
+        reverse_edge: Tensor,
     ) -> Tensor:
         distance = torch.linalg.norm(edge_vectors, dim=1, keepdim=True)
         direction = edge_vectors / distance
+        has_reverse = reverse_edge < len(reverse_edge)
+        reverse = torch.where(has_reverse, reverse_edge, torch.arange(len(reverse_edge)))
+        distance = (distance + distance[reverse]) / 2
         envelope = (1.0 - (distance / self.cutoff) ** 2) ** 3
         features = self.embedding[species_codes]
         for k, mixing in enumerate(self.mixing):
@@ -73,27 +83,31 @@ def evaluate_periodic(network: ToyPotential, layers: int, atoms: Atoms, species:
     vectors = vectors + vectors @ (strain + strain.T) / 2
     codes = torch.tensor([species.index(symbol) for symbol in atoms.symbols])
     edge_index = torch.tensor(np.stack([sender, receiver]))
-    energies = network(codes, edge_index, vectors, [len(atoms)] * layers, [len(sender)] * layers)
+    keys = np.column_stack([sender, receiver, shift])
+    backward = {tuple(key): edge for edge, key in enumerate(np.column_stack([receiver, sender, -shift]))}
+    reverse = torch.tensor([backward[tuple(key)] for key in keys], dtype=torch.int64)
+    energies = network(codes, edge_index, vectors, [len(atoms)] * layers, [len(sender)] * layers, reverse)
     by_position, by_strain = torch.autograd.grad(energies.sum(), (positions, strain))
     stress = by_strain.numpy().ravel()[[0, 4, 8, 5, 2, 1]] / (atoms.get_volume() if atoms.cell.rank == 3 else np.nan)
     return Expected(energies.sum().item(), energies.detach().numpy(), -by_position.numpy(), stress)
 
 
 def write_model(directory: Path, module: nn.Module, cutoff: float, layers: int, species: list[str]) -> Path:
-    """Write a KIM portable model for our driver, to be installed from ``directory``."""
+    """Write a KIM portable model of a TorchScript network, to be installed from ``directory``."""
+    write_package(directory, "torchscript", b"", cutoff, layers, species)
+    save(script(module), directory / FORMATS["torchscript"].file)
+    return directory
+
+
+def write_package(
+    directory: Path, backend: str, network: bytes, cutoff: float, layers: int, species: list[str]
+) -> Path:
+    """Write a KIM portable model for one of our drivers, to be installed from ``directory``."""
     directory.mkdir()
-    save(script(module), str(directory / "model.pt"))
-    head = "kimgnn 1\nbackend torchscript\nmodel model.pt"
-    (directory / "kimgnn.param").write_text(
-        f"{head}\ncutoff {cutoff!r}\nlayers {layers}\nspecies {' '.join(species)}\n"
-    )
+    file, kind = FORMATS[backend].file, FORMATS[backend].driver
+    (directory / file).write_bytes(network)
+    (directory / PARAMETER_FILE).write_text(str(Parameters(backend, file, cutoff, layers, species)))
     (directory / "CMakeLists.txt").write_text(
-        f"""cmake_minimum_required(VERSION 3.18)
-find_package(KIM-API-ITEMS 2.2 REQUIRED CONFIG)
-kim_api_items_setup_before_project(ITEM_TYPE "portableModel")
-project({directory.name})
-kim_api_items_setup_after_project(ITEM_TYPE "portableModel")
-add_kim_api_model_library(NAME ${{PROJECT_NAME}} DRIVER_NAME {DRIVER_NAME} PARAMETER_FILES kimgnn.param model.pt)
-"""
+        documents.cmake(directory.name, driver_name(kind), [file, PARAMETER_FILE])
     )
     return directory

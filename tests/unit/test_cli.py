@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import ase.io
@@ -20,7 +21,9 @@ from silicon_run import silicon, tiny_manifest, write_silicon
 
 from kimgnn import cli
 from kimgnn.doctor import Check
+from kimgnn.export.formats import FORMATS
 from kimgnn.models.checkpoint import load_checkpoint, save_checkpoint
+from kimgnn.models.network import Network
 
 NAME = "Tiny_Test_Si__MO_000000000008_000"
 
@@ -160,15 +163,77 @@ def test_predict_never_overwrites_unasked(kimgnn: Command, folder: Path, run: Pa
 
 def test_export_takes_the_name_of_the_manifest(kimgnn: Command, run: Path, tmp_path: Path) -> None:
     """--name is another one; a folder that is there is replaced only by --force."""
-    assert kimgnn("export", run, "--directory", tmp_path)[0] == 0
+    arguments = ("export", run, "--no-verify", "--directory", tmp_path)
+    assert kimgnn(*arguments)[0] == 0
     assert (tmp_path / NAME / "model.pt").is_file()
-    status, _, messages = kimgnn("export", run, "--directory", tmp_path)
+    status, _, messages = kimgnn(*arguments)
     assert status == 1
     assert "exists already" in messages
-    assert kimgnn("export", run, "--directory", tmp_path, "--force")[0] == 0
+    assert kimgnn(*arguments, "--force")[0] == 0
     other = NAME.replace("Tiny", "Other")
-    assert kimgnn("export", run, "--directory", tmp_path, "--name", other, "--driver", "torchml")[0] == 0
+    status, output, _ = kimgnn(*arguments, "--name", other, "--driver", "torchml")
+    assert status == 0
+    assert "not compared with PyTorch: the TorchML driver is not kimgnn's" in output
     assert "TorchML" in (tmp_path / other / "CMakeLists.txt").read_text()
+
+
+def test_export_in_several_formats(kimgnn: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each --format is a KIM model of its own; without the option, the manifest says which."""
+    written = {}
+    for name, chosen in FORMATS.items():
+        write = partial(lambda name, network, path, metadata: written.update({name: metadata}) or path.touch(), name)
+        monkeypatch.setitem(FORMATS, name, replace(chosen, write=write))
+    formats = ("--format", "pt2", "--format", "onnx")
+    status, output, _ = kimgnn("export", run, "--no-verify", "--directory", tmp_path, *formats)
+    assert status == 0
+    assert written.keys() == {"pt2", "onnx"}
+    assert (written["onnx"]["species"], written["onnx"]["cutoff"], written["onnx"]["layers"]) == ("Si", "3.5", "2")
+    (onnx,) = tmp_path.glob("Tiny_Test_Si_onnx__MO_*")
+    assert {path.name for path in tmp_path.iterdir()} == {NAME, onnx.name}
+    assert "backend pt2\nmodel model.pt2\n" in (tmp_path / NAME / "kimgnn.param").read_text()
+    assert "backend onnx\nmodel model.onnx\n" in (onnx / "kimgnn.param").read_text()
+    assert "kimgnn_onnx__MD_" in (onnx / "CMakeLists.txt").read_text()
+    assert "`model.onnx`" in (onnx / "README.md").read_text()
+    assert output.splitlines()[1:] == [f"KIM portable model in {folder}" for folder in (tmp_path / NAME, onnx)]
+
+    trained = load_checkpoint(run / "checkpoints" / "best.ckpt")
+    export = trained.manifest["export"] | {"formats": ["onnx"], "model_name": NAME.replace("Tiny", "Other")}
+    save_checkpoint(tmp_path / "x.ckpt", replace(trained, manifest=trained.manifest | {"export": export}))
+    assert kimgnn("export", tmp_path / "x.ckpt", "--no-verify", "--directory", tmp_path)[0] == 0
+    assert (tmp_path / NAME.replace("Tiny", "Other") / "model.onnx").is_file()
+
+    status, _, messages = kimgnn("export", run, "--directory", tmp_path, "--format", "onxx")
+    assert status == 1
+    assert "Allowed: one or more of torchscript, onnx, pt2" in messages
+
+
+def test_export_without_verification_says_what_it_skips(kimgnn: Command, run: Path, tmp_path: Path) -> None:
+    """Runtimes, quantities and structures; the package has no table."""
+    status, output, _ = kimgnn("export", run, "--no-verify", "--directory", tmp_path)
+    assert status == 0
+    said = output.splitlines()[0]
+    assert said.startswith("--no-verify: not compared with PyTorch: energy, energies of atoms, forces and stress by")
+    # Two structures of the test set, of two sizes.
+    for phrase in ("model.pt", "Python", "ASE", "LAMMPS on 1 and 2 ranks", "7 structures (sample 1, sample 2, rattled"):
+        assert phrase in said
+    assert not (tmp_path / NAME / "parity.md").exists()
+
+
+def test_export_that_is_refused(kimgnn: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exit status 1, no package, and the table beside its place."""
+    monkeypatch.setattr("kimgnn.verify.gate.missing_tools", lambda: ["cmake"])
+    right = FORMATS["torchscript"]
+
+    def halve(network: Network, path: Path, metadata: Mapping[str, str]) -> None:
+        right.write(network, path, metadata)
+        path.write_bytes(path.read_bytes()[:1000])
+
+    monkeypatch.setitem(FORMATS, "torchscript", replace(right, write=halve))
+    status, output, messages = kimgnn("export", run, "--directory", tmp_path, "--install")
+    assert status == 1
+    assert "KIM portable model" not in output
+    assert "model.pt in Python, sample 1: not computed" in messages
+    assert [path.name for path in tmp_path.iterdir()] == [f"{NAME}.parity.md"]
 
 
 def test_export_without_a_name(kimgnn: Command, folder: Path, run: Path, tmp_path: Path) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from packaging.requirements import Requirement
 
 from kimgnn import doctor
-from kimgnn.export.driver import DRIVER_NAME, InstalledItem
+from kimgnn.export.driver import DriverKind, InstalledItem, driver_name
 
 
 def test_every_requirement_of_the_package_is_looked_for() -> None:
@@ -47,18 +48,35 @@ def test_lammps_without_kim(packages: str, found: bool, monkeypatch: pytest.Monk
     assert doctor._lammps_kim().found is found
 
 
-def test_driver_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", get_args(DriverKind))
+def test_driver_that_is_not_installed(kind: DriverKind, monkeypatch: pytest.MonkeyPatch) -> None:
     """The command that installs it."""
     monkeypatch.setattr("kimgnn.export.driver.find_item", lambda name: None)
-    assert doctor._driver().remedy == "kimgnn driver install"
+    check = next(check for check in doctor._drivers() if check.name == driver_name(kind))
+    assert (check.found, check.remedy) == (False, f"kimgnn driver install {kind}")
 
 
-def test_driver_that_cannot_be_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A driver whose libtorch is gone is told from one that works."""
-    (tmp_path / "libkim-api-model-driver.so").write_text("not a library")
+@pytest.mark.parametrize(
+    ("kind", "broken"),
+    [
+        ("torch", "libkim-api-model-driver.so"),
+        ("onnx", "libkim-api-model-driver.so"),
+        ("onnx", "libonnxruntime.so.1"),
+    ],
+)
+def test_driver_that_cannot_be_opened(
+    kind: DriverKind, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver whose libtorch or ONNX Runtime is gone is told from one that works."""
+    mapped = Path("/proc/self/maps").read_text().split()
+    works = next(word for word in mapped if Path(word).name.startswith("libc.so"))
+    for library in doctor.DRIVER_LIBRARIES[kind]:
+        (tmp_path / library).symlink_to(works)
     monkeypatch.setattr("kimgnn.export.driver.find_item", lambda name: InstalledItem("user", tmp_path))
-    check = doctor._driver()
-    assert not check.found
-    assert check.name == DRIVER_NAME
-    assert "libkim-api-model-driver.so" in check.detail
-    assert check.remedy == "kimgnn driver install --force"
+    assert doctor._driver(driver_name(kind), kind).found
+    (tmp_path / broken).unlink()
+    (tmp_path / broken).write_text("not a library")
+    check = doctor._driver(driver_name(kind), kind)
+    assert (check.found, check.name) == (False, driver_name(kind))
+    assert broken in check.detail
+    assert check.remedy == f"kimgnn driver install {kind} --force"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
 
 from kimgnn.evaluation.history import History
 from kimgnn.evaluation.metrics import MEASURES, Measure, Parity
@@ -144,3 +145,43 @@ def _error_histogram(ax: Axes, parity: Parity, measure: Measure, colour: str) ->
     inset.tick_params(labelsize=7)
     inset.locator_params(axis="x", nbins=4)
     inset.set_xlabel(f"error ({measure.error_unit})", fontsize=7, labelpad=1)
+
+
+def dimer_plot(
+    curves: Mapping[str, tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]],
+    cutoffs: Sequence[float] = (),
+) -> Figure:
+    """Return the energy of two atoms and its slope against their distance, a line a pair, scaled to show the wells.
+
+    Args:
+        curves: Name of a pair -> distances (Å), energies relative to the atoms apart (eV), slopes dE/dr (eV/Å).
+        cutoffs: Distances to mark, Å.
+    """
+    figure = Figure(figsize=(8.6, 3.8), layout="constrained")
+    axes = figure.subplots(1, 2)
+    for index, (name, (distances, energies, slopes)) in enumerate(curves.items()):
+        for ax, values in zip(axes, (energies, slopes), strict=True):
+            ax.plot(distances, values, label=name, color=f"C{index}", linewidth=1.4)
+    for ax, quantity in zip(axes, ("energy (eV)", "slope dE/dr (eV/Å)"), strict=True):
+        for index, cutoff in enumerate(cutoffs):
+            ax.axvline(cutoff, color="#555555", linestyle=":", linewidth=1.2, label=None if index else "cutoff")
+        ax.axhline(0.0, color="#888888", linewidth=0.8, zorder=0)
+        ax.set_xlabel("distance (Å)")
+        ax.set_ylabel(quantity)
+        ax.grid(True, color=GRID, linewidth=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+    depth = _attraction([-energies for _, energies, _ in curves.values()])
+    axes[0].set_ylim(-1.2 * depth, 1.8 * depth)
+    steepest = _attraction([slopes for _, _, slopes in curves.values()])
+    axes[1].set_ylim(-1.8 * steepest, 1.2 * steepest)
+    axes[0].legend(frameon=False, fontsize=9)
+    return figure
+
+
+def _attraction(curves: Sequence[NDArray[np.float64]]) -> float:
+    """The largest attraction, or where there is none the middle of the repulsion."""
+    values = np.concatenate(curves)
+    values = values[np.isfinite(values) & (values != 0.0)]
+    if values.size == 0:
+        return 1.0
+    return float(values.max()) if values.max() > 0.0 else float(np.median(-values))

@@ -2,21 +2,38 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Mapping, Sequence
 from datetime import date
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any, Final
 
 from kimgnn import __version__
+from kimgnn.export.contract import CONTRACT
+from kimgnn.export.driver import DRIVERS
+from kimgnn.export.lammps_decks import DECKS
+from kimgnn.models.network import Network
 
 NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 """Stands for the people of a model until they put in their openkim.org ids, which uploading needs."""
 
 PACKAGES: Final = ("torch", "torch_geometric", "lightning", "kliff", "ase", "numpy", "vesin")
 
+FORMAT_NAMES: Final = {".pt": "TorchScript", ".onnx": "ONNX", ".pt2": "torch.export, compiled by AOTInductor"}
+"""By a file's suffix."""
+
 METRIC_UNITS: Final = {"energy": "meV/atom", "forces": "eV/Å", "stress": "GPa"}
+
+
+PARITY: Final = """\
+## Parity
+
+`parity.md` compares this model with PyTorch: the file in Python, through KIM in ASE, and in LAMMPS, as far as they were
+installed. Where it is missing, the model was written without that check.
+"""
 
 
 def cmake(name: str, driver: str, parameter_files: Sequence[str]) -> str:
@@ -81,11 +98,33 @@ def training_environment() -> str:
     return "{\n" + "".join(f" {json.dumps(key)} {json.dumps(value)}\n" for key, value in versions.items()) + "}\n"
 
 
+def file_metadata(network: Network, manifest: Mapping[str, Any]) -> dict[str, str]:
+    """Return what an exported file says of itself, where its format holds such.
+
+    Args:
+        network: What is exported.
+        manifest: Of the run, without what tells of the machine.
+    """
+    return {
+        "kimgnn_version": __version__,
+        "torch_version": version("torch"),
+        "architecture": network.spec.architecture,
+        "species": " ".join(network.spec.species),
+        "cutoff": repr(float(network.cutoff)),
+        "layers": str(network.num_layers),
+        "precision": network.spec.precision,
+        "units": "eV, Å",
+        "manifest_hash": hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest(),
+        "contract": str(CONTRACT),
+    }
+
+
 def readme(
     name: str,
     driver: str,
     species: Sequence[str],
     *,
+    file: str,
     cutoff: float,
     n_layers: int,
     manifest: Mapping[str, Any],
@@ -101,6 +140,7 @@ def readme(
         name: The model's KIM name.
         driver: Its driver's.
         species: Elements, in the order of KIM's codes and of the LAMMPS types in the decks.
+        file: Name of the file with the network.
         cutoff: Å.
         n_layers: Message-passing layers.
         manifest: Of the run.
@@ -119,6 +159,7 @@ def readme(
         "precision": manifest.get("model", {}).get("precision", "double"),
         "units": "Å, eV, eV/Å; stress eV/Å³",
         "energy zero": _energy_zero(heads),
+        "format": f"{FORMAT_NAMES[Path(file).suffix]}, `{file}`",
         "model driver": f"`{driver}`",
     }
     sections = [f"# {name}\n", _table(facts)]
@@ -131,6 +172,8 @@ def readme(
             "## Errors\n\n" + _table({key: f"{value:.6g}{_unit(key)}" for key, value in sorted(metrics.items())})
         )
     sections.append(_how_to_run(name, driver, elements, with_decks))
+    if driver in DRIVERS:
+        sections.append(PARITY)
     versions = [line.strip().replace('"', "") for line in training_environment().splitlines()[1:-1]]
     sections.append("## Versions\n\n" + ", ".join(versions) + "\n")
     sections.append(
@@ -142,13 +185,15 @@ def readme(
 
 def _how_to_run(name: str, driver: str, elements: str, with_decks: bool) -> str:
     driver_step = (
-        "kimgnn driver install            # once"
-        if driver.startswith("kimgnn__")
+        f"kimgnn driver install {DRIVERS[driver]}   # once"
+        if driver in DRIVERS
         else f"kim-api-collections-management install user {driver}   # once"
     )
     decks = (
-        "\n`lmp -in in.nve` runs the structure in `structure.data` at constant energy; `in.npt`, where it is there, at "
-        "constant\ntemperature and pressure. `-var temperature 600 -var steps 10000` changes what they do.\n"
+        "\nInput files for `structure.data`; `in.npt` and `in.elastic` if it is periodic in three directions:\n\n"
+        + _table({f"`{file}`": what for file, what in DECKS.items()})
+        + "\n`lmp -in in.nve -var temperature 600 -var steps 10000` sets variables that stand at the top of the file;\n"
+        "`-var units real` runs it in LAMMPS's `real` units.\n"
         if with_decks
         else ""
     )
@@ -170,9 +215,8 @@ atoms.calc = KIM("{name}")
 LAMMPS, one atom type for each of `{elements}`, in this order:
 
 ```
-units      metal
-pair_style kim {name}
-pair_coeff * * {elements}
+kim init         {name} metal
+kim interactions {elements}
 ```
 {decks}"""
 

@@ -1,4 +1,4 @@
-"""Building and installing the KIM model driver, and the models that it runs.
+"""Building and installing the KIM model drivers, and the models that they run.
 
 A KIM collection is a folder of installed items. KIM looks for an item in the current directory first, then in the
 folders named by environment variables, then in the user's, then in the system's.
@@ -19,7 +19,14 @@ from typing import Final, Literal, NamedTuple, get_args
 
 from kimgnn.errors import KIMError
 
-DRIVER_NAME: Final = "kimgnn__MD_706233094551_000"
+DriverKind = Literal["torch", "onnx"]
+"""What a driver runs networks with: libtorch, or ONNX Runtime's C library."""
+
+DRIVERS: Final[dict[str, DriverKind]] = {
+    "kimgnn__MD_706233094551_001": "torch",
+    "kimgnn_onnx__MD_381945207716_000": "onnx",
+}
+"""KIM's name of each driver -> its kind."""
 
 Collection = Literal["user", "environment", "CWD"]
 
@@ -52,12 +59,26 @@ class InstalledItem(NamedTuple):
     path: Path
 
 
-def install_driver(collection: Collection = "user", force: bool = False) -> Path:
-    """Build the model driver against this Python's torch, unless that was done before, and install it.
+def driver_name(kind: DriverKind) -> str:
+    """Return KIM's name of the driver of that kind.
+
+    Raises:
+        KIMError: There is no such kind.
+    """
+    for name, its_kind in DRIVERS.items():
+        if its_kind == kind:
+            return name
+    raise KIMError("unknown driver", value=kind, allowed=", ".join(DRIVERS.values()))
+
+
+def install_driver(kind: DriverKind = "torch", collection: Collection = "user", force: bool = False) -> Path:
+    """Build a model driver, unless that was done before, and install it.
 
     A driver that is there already is brought up to date.
 
     Args:
+        kind: ``torch`` is linked against this Python's torch and runs while that stays where it is. ``onnx`` takes
+            the library of this Python's onnxruntime along, or the system's where Python has none.
         collection: ``user``, ``environment`` (where ``KIM_API_MODEL_DRIVERS_DIR`` points) or ``CWD``.
         force: Compile anew even what was compiled before.
 
@@ -67,17 +88,17 @@ def install_driver(collection: Collection = "user", force: bool = False) -> Path
     Raises:
         KIMError: KIM or a compiler is missing, the collection cannot be written, or the build fails.
     """
+    name = driver_name(kind)
     _require_tools()
-    import torch
-
-    target = _free_target(DRIVER_NAME, "model_drivers", collection)
+    target = _free_target(name, "model_drivers", collection)
     source = _driver_source()
-    torch_directory = Path(torch.__file__).parent
-    build = _cache() / _fingerprint(source, torch_directory, torch.__version__)
+    folder, version = _library(kind)
+    options = {"KIMGNN_BACKEND": kind, **folder}
+    build = _cache() / _fingerprint(source, options, version)
     with _locked(build):
         if force:
             shutil.rmtree(build, ignore_errors=True)
-        _build_and_install(source, build, collection, {"KIMGNN_TORCH_DIR": str(torch_directory)})
+        _build_and_install(source, build, collection, options)
     return target
 
 
@@ -138,8 +159,8 @@ def find_item(name: str) -> InstalledItem | None:
     return None
 
 
-def is_installed(name: str = DRIVER_NAME) -> bool:
-    """Whether KIM finds the driver, or the item ``name``.
+def is_installed(name: str) -> bool:
+    """Whether KIM finds the driver or model ``name``.
 
     Raises:
         KIMError: The KIM API is not installed.
@@ -166,9 +187,13 @@ def private_collection(directory: str | Path) -> dict[str, str]:
     return {"KIM_API_CONFIGURATION_FILE": str(config)} | dict.fromkeys(_DIRECTORY_VARIABLES.values(), "")
 
 
+def missing_tools() -> list[str]:
+    """Return the programs that are needed here and are not in ``PATH``."""
+    return [name for name in _TOOLS if shutil.which(name) is None]
+
+
 def _require_tools() -> None:
-    missing = [name for name in _TOOLS if shutil.which(name) is None]
-    if missing:
+    if missing := missing_tools():
         debian, conda = zip(*(_TOOLS[name] for name in missing), strict=True)
         raise KIMError(
             f"not found: {', '.join(missing)}",
@@ -190,9 +215,22 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kimgnn"
 
 
-def _fingerprint(source: Path, torch_directory: Path, torch_version: str) -> str:
-    """A hash of all that goes into the driver."""
-    digest = hashlib.sha256(f"{source}\0{torch_directory}\0{torch_version}\0".encode())
+def _library(kind: DriverKind) -> tuple[dict[str, str], str]:
+    """CMake's definition of where this Python has what a driver is built on, and the version of that."""
+    if kind == "torch":
+        import torch
+
+        return {"KIMGNN_TORCH_DIR": str(Path(torch.__file__).parent)}, torch.__version__
+    try:
+        import onnxruntime
+    except ImportError:
+        return {}, ""  # CMake looks for the system's
+    return {"KIMGNN_ONNXRUNTIME_DIR": str(Path(onnxruntime.__file__).parent / "capi")}, onnxruntime.__version__
+
+
+def _fingerprint(source: Path, options: Mapping[str, str], version: str) -> str:
+    """A hash of all that goes into a driver."""
+    digest = hashlib.sha256("\0".join([str(source), *options.values(), version]).encode())
     digest.update("".join(_run([_MANAGER, "--version"])).encode())
     for file in sorted(source.iterdir()):
         if file.is_file():

@@ -1,11 +1,11 @@
-"""LAMMPS: input decks for a KIM model, running them, and reading what they print."""
+"""LAMMPS: running an input deck, and reading what it prints."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -16,71 +16,6 @@ from kimgnn.errors import KIMError
 
 DATA_FILE: Final = "structure.data"
 """The structure that a deck reads, beside it."""
-
-_NVE = """\
-# Molecular dynamics at constant energy.
-{setup}
-{run}
-fix ensemble all nve
-
-run ${{steps}}
-"""
-
-_NPT = """\
-# Molecular dynamics at constant temperature and pressure.
-variable pressure index 0.0        # bar
-{setup}
-{run}
-fix ensemble all npt temp ${{temperature}} ${{temperature}} $(100*dt) aniso ${{pressure}} ${{pressure}} $(1000*dt)
-
-run ${{steps}}
-"""
-
-_RUN = """\
-variable temperature index 300.0   # K, of the velocities that the run begins with
-variable timestep index 0.001      # ps
-variable steps index 2000
-timestep ${timestep}
-velocity all create ${temperature} 4928459 mom yes dist gaussian
-thermo_style custom step time temp pe ke etotal press vol
-thermo_modify line one format float %.12g
-thermo 20
-"""
-
-
-def setup_commands(model_name: str, species: Sequence[str], boundary: str) -> str:
-    """Return the commands up to the potential, for a deck that reads `DATA_FILE`.
-
-    Args:
-        model_name: Of an installed KIM model.
-        species: Elements in the order of the data file's types.
-        boundary: LAMMPS's letter for each box vector: ``ppf``.
-    """
-    return (
-        "units metal\n"
-        "atom_style atomic\n"
-        "newton on\n"
-        f"boundary {' '.join(boundary)}\n"
-        "box tilt large\n"
-        f"read_data {DATA_FILE}\n"
-        f"pair_style kim {model_name}\n"
-        f"pair_coeff * * {' '.join(species)}\n"
-        "neighbor 1.0 bin\n"
-        "neigh_modify every 1 delay 0 check yes\n"
-    )
-
-
-def nve_deck(model_name: str, species: Sequence[str], boundary: str) -> str:
-    """Return a deck that runs molecular dynamics at constant energy; its variables are set with ``-var``.
-
-    A box that is not periodic shrinks and grows with the atoms.
-    """
-    return _NVE.format(setup=setup_commands(model_name, species, boundary.replace("f", "s")), run=_RUN)
-
-
-def npt_deck(model_name: str, species: Sequence[str]) -> str:
-    """Return a deck that runs a periodic box at constant temperature and pressure, edges free; see `nve_deck`."""
-    return _NPT.format(setup=setup_commands(model_name, species, "ppp"), run=_RUN)
 
 
 def run_lammps(
@@ -102,7 +37,8 @@ def run_lammps(
         Thermo column, by LAMMPS's heading, -> its values over the last run.
 
     Raises:
-        KIMError: LAMMPS or ``mpirun`` is missing, or LAMMPS stops with an error, which the message quotes.
+        KIMError: LAMMPS or ``mpirun`` is missing, or LAMMPS stops with an error, which the message quotes
+            with the model's reason.
     """
     deck = Path(deck)
     command = [executable, "-in", deck.name, "-log", "log.lammps", "-screen", "none"]
@@ -124,16 +60,31 @@ def run_lammps(
         "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         "OMPI_MCA_rmaps_base_oversubscribe": "1",
     }
+    log, kim_log = deck.parent / "log.lammps", deck.parent / "kim.log"
+    before = kim_log.stat().st_size if kim_log.is_file() else 0  # KIM appends
     done = subprocess.run(
         command, cwd=deck.parent, env=allowed | os.environ, capture_output=True, text=True, check=False
     )
-    log = deck.parent / "log.lammps"
     text = log.read_text(encoding="utf-8") if log.is_file() else ""
     if done.returncode:
         errors = [line for line in (text + done.stderr + done.stdout).splitlines() if line.startswith("ERROR")]
         reason = errors[0] if errors else (done.stderr or done.stdout).strip() or f"exit status {done.returncode}"
+        if kim_log.is_file():
+            reason = "; ".join([reason, *_first_error(kim_log.read_bytes()[before:].decode(errors="replace"))])
         raise KIMError(f"LAMMPS stopped: {reason}", where=str(log))
     return read_thermo(text)
+
+
+def _first_error(kim_log: str) -> list[str]:
+    """The message of the first error in a KIM log, where a model says why; none if there is none."""
+    entries = (line.split(" * ", 5) for line in kim_log.splitlines())
+    return [entry[5] for entry in entries if len(entry) == 6 and entry[2] == "error"][:1]
+
+
+def has_kim_package(executable: str = "lmp") -> bool:
+    """Whether that LAMMPS, which must be there, was built with its KIM package."""
+    help_text = subprocess.run([executable, "-h"], capture_output=True, text=True, check=False).stdout
+    return "KIM" in help_text.partition("Installed packages:")[2].partition("List of")[0].split()
 
 
 def read_thermo(log: str) -> dict[str, NDArray[np.float64]]:

@@ -14,8 +14,9 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from kimgnn.errors import ExportError
+from kimgnn.export.contract import refuse_unless_potential
 from kimgnn.export.staged import stage_by_hop
-from kimgnn.export.torchscript import refuse_unless_potential, script
+from kimgnn.export.torchscript import script
 from kimgnn.fields import CONTRIBUTIONS, COORDS, SPECIES, Z
 from kimgnn.models.network import Network
 from kimgnn.physics.potential import CoordinatePotential

@@ -1,59 +1,18 @@
-"""The network as TorchScript, in the edge-vector contract of our KIM model driver."""
+"""The network as TorchScript; the driver differentiates it. See `kimgnn.export.contract`."""
 
 import io
 import warnings
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import deepcopy
 from pathlib import Path
 
 import torch
-from ase.data import atomic_numbers
-from torch import Tensor, nn
+from torch import nn
 
 from kimgnn.errors import ExportError
+from kimgnn.export.contract import ExportedPotential, refuse_unless_potential
 from kimgnn.models.network import Network
-
-
-class ExportedPotential(nn.Module):
-    """Species codes and edge vectors to atomic energies; the simulator's driver differentiates it.
-
-    Args:
-        network: A network that can be a potential; it is copied, not changed.
-    """
-
-    atomic_numbers: Tensor
-
-    def __init__(self, network: Network) -> None:
-        super().__init__()
-        self.trunk = deepcopy(network.trunk)
-        self.head = deepcopy(network.heads["energy"])
-        numbers = [atomic_numbers[symbol] for symbol in network.spec.species]
-        self.register_buffer("atomic_numbers", torch.tensor(numbers))
-        self.eval().requires_grad_(False)
-
-    def forward(
-        self,
-        species_codes: Tensor,
-        edge_index: Tensor,
-        edge_vectors: Tensor,
-        node_counts: list[int],
-        edge_counts: list[int],
-    ) -> Tensor:
-        """Return the energies, ``(node_counts[-1],)`` float64, eV, of the contributing atoms.
-
-        Args:
-            species_codes: (n_nodes,) int64, index in the exported list of species.
-            edge_index: (2, n_edges) int64, sender and receiver, ordered as `stage_by_hop` does.
-            edge_vectors: (n_edges, 3) float64, Å, receiver minus sender.
-            node_counts: Nodes, from the first, that each layer updates.
-            edge_counts: Edges, from the first, that each layer uses.
-        """
-        z = self.atomic_numbers[species_codes]
-        features = self.trunk(z, edge_index, edge_vectors, node_counts, edge_counts)
-        energies: Tensor = self.head(features, z[: node_counts[-1]])
-        return energies
 
 
 def export_torchscript(network: Network) -> torch.jit.ScriptModule:
@@ -66,14 +25,9 @@ def export_torchscript(network: Network) -> torch.jit.ScriptModule:
     return script(ExportedPotential(network))
 
 
-def refuse_unless_potential(network: Network) -> None:
-    """Do nothing if ``network`` can run on a staged graph with continuous forces.
-
-    Raises:
-        ExportError: It cannot, with the reason.
-    """
-    if reason := network.potential_refusal():
-        raise ExportError(f"the model cannot be a potential: {reason}", where="export")
+def write_torchscript(network: Network, path: str | Path) -> None:
+    """Write ``network`` to ``path``; raises as `export_torchscript` does."""
+    save(export_torchscript(network), path)
 
 
 def script(module: nn.Module, methods: str = "") -> torch.jit.ScriptModule:

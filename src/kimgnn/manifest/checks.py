@@ -32,6 +32,7 @@ def check_together(blocks: dict[str, Any]) -> list[Problem]:
         (_reference_energies, ("transforms", "model")),
         (_input_args, ("transforms", "model")),
         (_driver, ("model", "export")),
+        (_formats, ("model", "export")),
     ]
     return [
         problem
@@ -205,3 +206,11 @@ def _driver(model: Model, export: Export) -> Iterator[Problem]:
     if model.architecture is None and export.driver == "kimgnn":
         message = "takes architectures only: a module that takes coordinates is exported for the TorchML driver"
         yield Problem("export.driver", message, export.driver, remedy="Take 'torchml', or leave it out.")
+
+
+def _formats(model: Model, export: Export) -> Iterator[Problem]:
+    driver = export.driver or ("kimgnn" if model.architecture else "torchml")
+    if driver == "torchml" and export.formats != ["torchscript"]:
+        message = "the TorchML driver runs TorchScript only"
+        remedy = "Take driver: kimgnn." if model.architecture else "A module that takes coordinates needs that driver."
+        yield Problem("export.formats", message, export.formats, "[torchscript]", remedy)

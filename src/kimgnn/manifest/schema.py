@@ -25,6 +25,14 @@ def _is_version(version: str) -> str:
     return version
 
 
+def _are_distinct(formats: list[str]) -> list[str]:
+    if not formats:
+        raise wrong("names no format", allowed="one or more of torchscript, onnx, pt2")
+    if len(set(formats)) < len(formats):
+        raise wrong("names a format twice", remedy="Name each once.")
+    return formats
+
+
 class Export(Block):
     """The KIM portable model."""
 
@@ -32,6 +40,10 @@ class Export(Block):
     """KIM's name of the model; made from the run's name when absent."""
     model_path: Text | None = None
     """Folder to write the model into."""
+    formats: Annotated[list[Literal["torchscript", "onnx", "pt2"]], AfterValidator(_are_distinct)] = Field(
+        default=["torchscript"], json_schema_extra={"minItems": 1, "uniqueItems": True}
+    )
+    """What to write, a KIM model each; the first has the name, the others one made from it."""
     driver: Literal["kimgnn", "torchml"] | None = None
     """The model driver it is for; `kimgnn` for an architecture and `torchml` for a module, when absent."""
     driver_version: Annotated[str, AfterValidator(_is_version)] = Field(

@@ -62,15 +62,19 @@ def save_checkpoint(path: str | Path, checkpoint: Checkpoint) -> None:
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint of kimgnn, its own or Lightning's.
+    """Read a checkpoint of kimgnn, its own or Lightning's; of a run directory, the best one.
 
     Raises:
         ModelError: There is no such file, it is damaged, it was not written by kimgnn or by a newer one, or it holds a
             module given as ``model=``, which only its author's code can build.
     """
     path = Path(path)
+    if path.is_dir():
+        path = path / "checkpoints" / "best.ckpt"
     if not path.is_file():
-        raise ModelError("no such checkpoint", where=str(path), remedy="Give a .ckpt file of a run's checkpoints/.")
+        raise ModelError(
+            "no such checkpoint", where=str(path), remedy="Give a run directory, or a .ckpt file of its checkpoints/."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds on a damaged file

@@ -6,13 +6,14 @@ edges (from the first) it uses. On a periodic graph that is all of them, every t
 domain-decomposed code needs, nodes are ordered by hop from the contributing atoms and edges by the hop of their
 receiver, so that each layer works on a prefix of the same arrays and the last one yields the contributing atoms.
 
-On a periodic graph a trunk may also be told which edges are each other's reverse (``pairs``: an edge of each pair, and
-the pair of each edge), and compute what depends on the distance alone once for both. The derivative with respect to
-that one edge vector is then the derivative for both, which leaves forces and stress, sums over edges, what they are.
+A trunk may also be told which edges are each other's reverse (``pairs``: an edge of each pair, the pair of each edge,
+and how many pairs, from the first, each layer uses), and compute what depends on the distance alone once for both. The
+derivative with respect to that one edge vector is then the derivative for both, which leaves forces and stress, sums
+over edges, what they are.
 """
 
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 import torch
 from ase.data import atomic_numbers
@@ -22,6 +23,9 @@ from kimgnn.registry import ARCHITECTURES, HEADS
 
 DTYPES = {"double": torch.float64, "single": torch.float32}
 """KLIFF's names of the precisions."""
+
+Pairs: TypeAlias = tuple[Tensor, Tensor, list[int]]
+"""An edge of each pair ``(n_pairs,)``, the pair of each edge ``(n_edges,)``, and the pairs that each layer uses."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,7 @@ class Trunk(Protocol):
         edge_vectors: Tensor,
         node_counts: list[int],
         edge_counts: list[int],
-        pairs: tuple[Tensor, Tensor] | None = None,
+        pairs: Pairs | None = None,
     ) -> Tensor:
         """Return the features of the first ``node_counts[-1]`` nodes."""
 
@@ -105,7 +109,7 @@ class Network(nn.Module):
         edge_vectors: Tensor,
         node_counts: list[int],
         edge_counts: list[int],
-        pairs: tuple[Tensor, Tensor] | None = None,
+        pairs: Pairs | None = None,
     ) -> Tensor:
         """Return the energies, ``(node_counts[-1],)`` float64, eV, of the first nodes; arguments as a trunk's."""
         features = self.trunk(z, edge_index, edge_vectors, node_counts, edge_counts, pairs)

@@ -138,7 +138,7 @@ class SchNet(nn.Module):
         edge_vectors: Tensor,
         node_counts: list[int],
         edge_counts: list[int],
-        pairs: tuple[Tensor, Tensor] | None = None,
+        pairs: tuple[Tensor, Tensor, list[int]] | None = None,
     ) -> Tensor:
         """Return node features ``(node_counts[-1], hidden_channels)``.
 
@@ -148,21 +148,24 @@ class SchNet(nn.Module):
             edge_vectors: ``(n_edges, 3)`` float, Å, receiver minus sender.
             node_counts: Nodes, from the first, that each layer updates (see `kimgnn.models.network`).
             edge_counts: Edges, from the first, that each layer uses.
-            pairs: An edge of each pair of atoms ``(n_pairs,)``, and the pair of each edge ``(n_edges,)``, where every
-                layer uses every edge: filters are then computed once for an edge and its reverse.
+            pairs: An edge of each pair of atoms ``(n_pairs,)``, the pair of each edge ``(n_edges,)``, and the number of
+                pairs, from the first, that each layer uses: filters are computed once for an edge and its reverse.
         """
         sender, receiver = edge_index[0], edge_index[1]
-        pair_of_edge: Tensor | None = None
+        filter_counts = edge_counts
         if pairs is not None:
-            edge_vectors, pair_of_edge = edge_vectors.index_select(0, pairs[0]), pairs[1]
+            edge_vectors, filter_counts = edge_vectors.index_select(0, pairs[0]), pairs[2]
         distances = torch.linalg.vector_norm(edge_vectors.to(self.embedding.weight.dtype), dim=-1)
         basis = self.basis(distances)
         envelope = self.envelope(distances)
         x = self.embedding(z)
         for layer, interaction in enumerate(self.interactions):
-            nodes, edges = node_counts[layer], edge_counts[layer]
+            nodes, edges, filters = node_counts[layer], edge_counts[layer], filter_counts[layer]
+            pair_of_edge: Tensor | None = None
+            if pairs is not None:
+                pair_of_edge = pairs[1][:edges]
             change = interaction(
-                x, sender[:edges], receiver[:edges], basis[:edges], envelope[:edges], nodes, pair_of_edge
+                x, sender[:edges], receiver[:edges], basis[:filters], envelope[:filters], nodes, pair_of_edge
             )
             x = x[:nodes] + change
         return x

@@ -20,10 +20,12 @@ class GaussianBasis(nn.Module):
         centres = torch.linspace(0.0, cutoff, num_gaussians, dtype=torch.float64)
         sigma = (centres[1] - centres[0]) if width is None else torch.tensor(width, dtype=torch.float64)
         self.register_buffer("centres", centres, persistent=False)
-        self.register_buffer("gamma", 0.5 / sigma**2, persistent=False)
+        # Buffers, not Python numbers: ONNX export rounds Python numbers to float32.
+        self.register_buffer("steepness", torch.sqrt(0.5 / sigma**2), persistent=False)
         self.centres: Tensor
-        self.gamma: Tensor
+        self.steepness: Tensor
 
     def forward(self, distances: Tensor) -> Tensor:
         """Expand ``(n_edges,)`` distances, Å, to ``(n_edges, num_gaussians)``."""
-        return torch.exp(-self.gamma * (distances.unsqueeze(-1) - self.centres) ** 2)
+        root = (self.steepness * distances).unsqueeze(-1) - self.steepness * self.centres
+        return torch.exp(-torch.square(root))

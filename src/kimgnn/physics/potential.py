@@ -41,7 +41,7 @@ class EdgeNetwork(Protocol):
         edge_vectors: Tensor,
         node_counts: list[int],
         edge_counts: list[int],
-        pairs: tuple[Tensor, Tensor] | None = None,
+        pairs: tuple[Tensor, Tensor, list[int]] | None = None,
     ) -> Tensor:
         """Return atomic energies, ``(n_nodes,)`` float64, eV."""
 
@@ -78,7 +78,9 @@ class Potential(nn.Module):
             vectors = coords.index_select(0, receiver) - coords.index_select(0, sender) + graph[SHIFTS]
             vectors.requires_grad_(derive)
             layers = self.network.num_layers
-            pairs = (graph[EDGE_OF_PAIR], graph[PAIR_OF_EDGE]) if EDGE_OF_PAIR in graph else None
+            pairs = None
+            if EDGE_OF_PAIR in graph:
+                pairs = (graph[EDGE_OF_PAIR], graph[PAIR_OF_EDGE], [graph[EDGE_OF_PAIR].shape[0]] * layers)
             atomic = self.network.atomic_energies(
                 graph[Z], edge_index, vectors, [n_nodes] * layers, [n_edges] * layers, pairs
             )

@@ -9,7 +9,7 @@ from kliff.dataset import Configuration
 
 from kimgnn.data.labels import has_label
 from kimgnn.data.statistics import label_counts
-from kimgnn.export.portable_model import ATOMS_PER_STRUCTURE, STRUCTURE
+from kimgnn.export.portable_model import ATOMS_PER_STRUCTURE, SAMPLES, STRUCTURE
 from kimgnn.fields import ENERGY, LABELS
 from kimgnn.transforms.graph import label_of
 
@@ -43,11 +43,19 @@ def describe_data(splits: Mapping[str, Sequence[Configuration]], source: Any, di
         data[ATOMS_PER_STRUCTURE] = sizes.pop()
     # The LAMMPS decks of an export run it: the calmest structure there is.
     labelled = [item for item in splits["train"] if has_label(item, ENERGY)] or splits["train"][:1]
-    example = min(labelled, key=lambda item: label_of(item, ENERGY) / len(item.species))
-    data[STRUCTURE] = {
-        "symbols": list(example.species),
-        "positions": np.asarray(example.coords).tolist(),
-        "cell": np.asarray(example.cell).tolist(),
-        "pbc": [bool(periodic) for periodic in example.PBC],
-    }
+    data[STRUCTURE] = _plain(min(labelled, key=lambda item: label_of(item, ENERGY) / len(item.species)))
+    unseen = splits["test"] or splits["validation"] or splits["train"]
+    by_size = sorted(unseen, key=lambda item: len(item.species))
+    places = {0, len(by_size) // 2, len(by_size) - 1}
+    data[SAMPLES] = [_plain(by_size[place]) for place in sorted(places)]
     return data
+
+
+def _plain(configuration: Configuration) -> dict[str, Any]:
+    """Return a structure as the arguments of `ase.Atoms`."""
+    return {
+        "symbols": list(configuration.species),
+        "positions": np.asarray(configuration.coords).tolist(),
+        "cell": np.asarray(configuration.cell).tolist(),
+        "pbc": [bool(periodic) for periodic in configuration.PBC],
+    }

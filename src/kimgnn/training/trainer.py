@@ -355,10 +355,15 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         )
 
     def save_kim_model(self, path: str | Path | None = None) -> Path:
-        """Write the best weights as a KIM portable model, in the place of one of the same name, and return its folder.
+        """Write the best weights as KIM portable models, in the place of those of the same names.
+
+        They are not compared with PyTorch, as ``kimgnn export`` does.
 
         Args:
-            path: Folder that gets the model's folder; ``export.model_path`` when absent, or ``kim-model``.
+            path: Folder that gets the models' folders; ``export.model_path`` when absent, or ``kim-model``.
+
+        Returns:
+            The folder of the model in the first format; the others lie beside it.
 
         Raises:
             TrainingError: Nothing was trained yet.
@@ -379,12 +384,13 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             ),
             name,
             path or export["model_path"] or "kim-model",
+            formats=export["formats"],
             driver=export["driver"] or ("torchml" if self.spec is None else "kimgnn"),
             driver_version=export["driver_version"],
             tarball=export["generate_tarball"],
             force=True,
         )
-        logger.info(f"KIM model saved in {folder}.")
+        logger.info(f"KIM model saved in {folder}, not compared with PyTorch: `kimgnn export` does that.")
         return folder
 
     def best_potential(self) -> nn.Module:

@@ -43,11 +43,11 @@ def configuration_name(configuration: Configuration) -> str:
     return str(name) if name else f"configuration {metadata.get('index', '(no index)')}"
 
 
-def check_structure(configuration: Configuration) -> set[str]:
-    """Return the chemical symbols of a configuration that has nothing wrong with it.
+def check_species(configuration: Configuration) -> set[str]:
+    """Return the chemical symbols of a configuration.
 
     Raises:
-        DataError: It has no atoms, a symbol is not an element, or a position or cell vector is NaN or infinite.
+        DataError: It has no atoms, or a symbol is not an element.
     """
     symbols = set(configuration.species)
     where = configuration_name(configuration)
@@ -57,9 +57,6 @@ def check_structure(configuration: Configuration) -> set[str]:
         if atomic_numbers.get(symbol, 0) == 0:
             remedy = did_you_mean(symbol, chemical_symbols[1:])
             raise DataError("not a chemical element", where=where, value=symbol, remedy=remedy)
-    for what, values in (("position", configuration.coords), ("cell vector", configuration.cell)):
-        if not np.isfinite(values).all():
-            raise DataError(f"a {what} is NaN or infinite", where=where)
     return symbols
 
 

@@ -8,21 +8,14 @@ from typing import NoReturn
 import numpy as np
 import torch
 from ase.data import atomic_numbers, chemical_symbols
-from ase.geometry import complete_cell
 from kliff.dataset import Configuration
 from kliff.transforms.configuration_transforms import ConfigurationTransform
 from numpy.typing import NDArray
-from vesin import NeighborList
 
 from kimgnn import fields
 from kimgnn.errors import DataError, ExportError, ManifestError, did_you_mean
-from kimgnn.transforms.graph import AtomGraph, attach_labels, check_structure, configuration_name
-
-COINCIDENT = 1e-3
-"""Å. Two atoms nearer than this are one atom entered twice."""
-
-FLAT_CELL = 1e-6
-"""Periodic cell vectors spanning less than this fraction of the product of their lengths are not independent."""
+from kimgnn.transforms.graph import AtomGraph, attach_labels, check_species, configuration_name
+from kimgnn.transforms.neighbors import find_neighbors
 
 
 class PeriodicGraph(ConfigurationTransform):
@@ -82,7 +75,8 @@ class PeriodicGraph(ConfigurationTransform):
         coords = np.array(configuration.coords, dtype=np.float64).reshape(-1, 3)
         cell = np.array(configuration.cell, dtype=np.float64).reshape(3, 3)
         pbc = np.array(configuration.PBC, dtype=bool)
-        edge_index, shifts, edge_of_pair, pair_of_edge = self._edges(coords, cell, pbc, configuration)
+        neighbors = find_neighbors(coords, cell, pbc, self.cutoff, configuration_name(configuration))
+        edge_of_pair, pair_of_edge = neighbors.pairs()
         n_atoms = len(z)
 
         graph = AtomGraph()
@@ -92,10 +86,10 @@ class PeriodicGraph(ConfigurationTransform):
         graph[fields.COORDS] = torch.from_numpy(coords)
         graph[fields.CELL] = torch.from_numpy(cell)
         graph[fields.PBC] = torch.from_numpy(pbc[None])
-        graph[fields.SHIFTS] = torch.from_numpy(shifts)
+        graph[fields.SHIFTS] = torch.from_numpy(neighbors.shifts)
         graph[fields.EDGE_OF_PAIR] = torch.from_numpy(edge_of_pair)
         graph[fields.PAIR_OF_EDGE] = torch.from_numpy(pair_of_edge)
-        edges = torch.from_numpy(edge_index)
+        edges = torch.from_numpy(neighbors.edge_index)
         for layer in range(self.n_layers):
             graph[f"edge_index{layer}"] = edges
         graph[fields.CONTRIBUTIONS] = torch.zeros(n_atoms, dtype=torch.int64)
@@ -117,7 +111,7 @@ class PeriodicGraph(ConfigurationTransform):
         )
 
     def _atomic_numbers(self, configuration: Configuration) -> NDArray[np.int64]:
-        present = check_structure(configuration)
+        present = check_species(configuration)
         if self.species is not None and not present <= set(self.species):
             raise DataError(
                 "the structure has a species that the transform does not list",
@@ -136,64 +130,3 @@ class PeriodicGraph(ConfigurationTransform):
         for code, symbol in enumerate(self.species):
             index[atomic_numbers[symbol]] = code
         return index[z]
-
-    def _edges(
-        self,
-        coords: NDArray[np.float64],
-        cell: NDArray[np.float64],
-        pbc: NDArray[np.bool_],
-        configuration: Configuration,
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
-        """Return senders and receivers (2, n_edges) and shifts (n_edges, 3) Å, sorted by receiver, and their pairs."""
-        box = _box(cell, pbc, configuration)
-        # One thread: the order of edges, and with it every sum over them, is the same in each run.
-        neighbors = NeighborList(cutoff=self.cutoff, full_list=True, sorted=True, n_threads=1)
-        pairs, lattice_shifts, distances = neighbors.compute(coords, box, pbc, "PSd", copy=False)
-        if len(distances) and distances.min() < COINCIDENT:
-            first, second = pairs[distances.argmin()]
-            raise DataError(
-                "two atoms are at one place",
-                where=configuration_name(configuration),
-                value=f"atoms {first} and {second}, {distances.min():.1e} Å apart",
-                remedy="Remove one of them; atoms are counted from 0.",
-            )
-        # vesin sorts by the first atom and its vector runs from first to second: first is our receiver, S is reversed.
-        edge_index = pairs[:, ::-1].T.astype(np.int64, order="C")
-        return edge_index, -lattice_shifts @ box, *_pairs(edge_index, lattice_shifts)
-
-
-def _pairs(
-    edge_index: NDArray[np.int64], lattice_shifts: NDArray[np.int32]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return an edge of each pair, (n_pairs,), and the pair of each edge, (n_edges,): an edge and its reverse are one.
-
-    Written as (sender, receiver, shift), the reverse of an edge is (receiver, sender, -shift); the pair is known by the
-    one whose first number that differs is the greater.
-    """
-    words = np.concatenate([edge_index, lattice_shifts.T.astype(np.int64)])
-    reversed_words = np.concatenate([edge_index[::-1], -lattice_shifts.T.astype(np.int64)])
-    difference = words - reversed_words
-    sign = np.take_along_axis(difference, np.argmax(difference != 0, axis=0)[None], axis=0)[0]
-    names = np.where(sign > 0, words, reversed_words)
-    order = np.lexsort(names)
-    if len(order) % 2 or not np.array_equal(names[:, order[::2]], names[:, order[1::2]]):
-        raise RuntimeError("the neighbour list has an edge without its reverse: please report this structure")
-    pair_of_edge = np.empty(len(order), dtype=np.int64)
-    pair_of_edge[order] = np.arange(len(order)) // 2
-    return order[::2].astype(np.int64), pair_of_edge
-
-
-def _box(cell: NDArray[np.float64], pbc: NDArray[np.bool_], configuration: Configuration) -> NDArray[np.float64]:
-    """Return the cell, its vectors along which the structure is not periodic replaced by orthogonal ones."""
-    if not pbc.any():
-        return np.eye(3)
-    periodic = cell[pbc]
-    gram = periodic @ periodic.T
-    if np.linalg.det(gram) <= FLAT_CELL**2 * gram.diagonal().prod():
-        raise DataError(
-            "the periodic cell has no volume",
-            where=configuration_name(configuration),
-            value=cell.tolist(),
-            remedy="Give independent cell vectors, or set pbc to false where the structure is not periodic.",
-        )
-    return cell if pbc.all() else np.asarray(complete_cell(np.where(pbc[:, None], cell, 0.0)))

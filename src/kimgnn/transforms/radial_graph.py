@@ -8,7 +8,8 @@ import numpy as np
 from kliff.dataset import Configuration
 from kliff.transforms.configuration_transforms.graphs import PyGGraph, RadialGraph
 
-from kimgnn.transforms.graph import attach_labels, check_structure
+from kimgnn.transforms.graph import attach_labels, check_species, configuration_name
+from kimgnn.transforms.neighbors import check_finite
 
 
 def radial_graph(configuration: Configuration, transform: RadialGraph) -> PyGGraph:
@@ -20,7 +21,8 @@ def radial_graph(configuration: Configuration, transform: RadialGraph) -> PyGGra
     Raises:
         DataError: It has no atoms, an unknown element, or a position or cell that is not finite.
     """
-    check_structure(configuration)
+    check_species(configuration)
+    check_finite(configuration.coords, configuration.cell, configuration_name(configuration))
     unlabelled = copy(configuration)
     unlabelled.energy = 0.0
     unlabelled.forces = np.zeros((len(configuration.species), 3))

@@ -1,99 +1,130 @@
-"""The same structures in PyTorch, in ASE through KIM and in LAMMPS, and their largest differences."""
+"""The same structures in PyTorch and in other runtimes, and how far they differ."""
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from ase import Atoms
+from numpy.typing import ArrayLike
 
 from kimgnn.data.from_atoms import configuration_from_atoms
-from kimgnn.errors import KIMError
+from kimgnn.errors import KimgnnError, Problem
 from kimgnn.evaluation.predict import Prediction, predict
-from kimgnn.export.lammps import DATA_FILE, run_lammps, setup_commands
-from kimgnn.export.lammps_data import write_data
 from kimgnn.models.network import Network
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph
+from kimgnn.verify.simulators import ase_prediction, lammps_predictions, without_labels
 
-TOLERANCES: Final = {"energy": 1e-9, "forces": 1e-8, "stress": 1e-9}
-"""Allowed in float64, eV a structure, eV/Å and eV/Å³."""
+TOLERANCES: Final[dict[str, dict[str, float]]] = {
+    "double": {"energy": 1e-9, "atomic_energies": 1e-9, "forces": 1e-8, "stress": 1e-9},
+    "single": {"energy": 1e-5, "atomic_energies": 1e-5, "forces": 1e-4, "stress": 1e-5},
+}
+"""Largest difference allowed, by the network's precision; in single precision the energy's is one an atom.
 
-SINGLE_TOLERANCES: Final = {"energy": 1e-4, "forces": 1e-4, "stress": 1e-5}
-"""Allowed in float32: seven digits of sums over tens of atoms."""
-
-BAR: Final = 1.0 / 1.6021765e6
-"""LAMMPS's bar in eV/Å³, as its ``metal`` units have it (not CODATA's newest)."""
-
-_SINGLE_POINT = """\
-{setup}
-compute pressure all pressure NULL virial
-thermo_style custom step pe c_pressure[1] c_pressure[2] c_pressure[3] c_pressure[6] c_pressure[5] c_pressure[4]
-thermo_modify format float %.17g
-dump forces all custom 1 forces.dump id fx fy fz
-dump_modify forces sort id format float %.17g
-run 0
+Float32 has seven digits, of sums over tens of neighbours. The stress then follows from the forces: an atom of 20 Å³ has
+1e-4 eV/Å at the end of a bond of 2 Å.
 """
+
+NAMES: Final = {"energy": "energy", "atomic_energies": "energies of atoms", "forces": "forces", "stress": "stress"}
+UNITS: Final = {"energy": "eV", "atomic_energies": "eV", "forces": "eV/Å", "stress": "eV/Å³"}
+
+Found = Prediction | KimgnnError
+"""What a runtime says of a structure, or why it says nothing."""
 
 
 @dataclass(frozen=True)
 class ParityRow:
-    """Largest differences of one runtime from PyTorch, over the structures that it computed.
+    """How far one runtime is from PyTorch.
 
     Attributes:
-        runtime: ``ASE (KIM)``, ``LAMMPS, 2 ranks``.
-        computed: Structures it computed.
-        energy: eV a structure.
-        forces: eV/Å.
-        stress: eV/Å³, over the structures periodic in three directions; ``None`` without any.
-        skipped: Structure's index -> why the runtime refused it.
+        runtime: ``model.onnx in ASE``.
+        differences: For each structure, the largest difference of each quantity that is defined for it, by the names in
+            `TOLERANCES`; or why the runtime computed nothing.
     """
 
     runtime: str
-    computed: int
-    energy: float
-    forces: float
-    stress: float | None
-    skipped: dict[int, str]
+    differences: list[dict[str, float] | str]
 
-    def within(self, tolerances: Mapping[str, float]) -> bool:
-        """Whether it computed every structure, each difference a number within the tolerances."""
-        differences = {name: getattr(self, name) for name in tolerances}
-        return not self.skipped and all(
-            value is None or value <= tolerances[name] for name, value in differences.items()
-        )
+    @property
+    def computed(self) -> int:
+        """How many structures the runtime computed."""
+        return sum(isinstance(found, dict) for found in self.differences)
 
-    def __str__(self) -> str:
-        stress = "-" if self.stress is None else f"{self.stress:.1e}"
-        line = f"{self.runtime:32} {self.computed:>10} {self.energy:>10.1e} {self.forces:>10.1e} {stress:>10}"
-        return "\n".join([line, *(f"  structure {index} skipped: {why}" for index, why in self.skipped.items())])
+    def worst(self, quantity: str) -> tuple[int, float] | None:
+        """Return the structure where a quantity differs most, and by how much; NaN is most, ``None`` is nowhere."""
+        found = [
+            (index, difference[quantity])
+            for index, difference in enumerate(self.differences)
+            if isinstance(difference, dict) and quantity in difference
+        ]
+        return max(found, key=lambda item: math.inf if math.isnan(item[1]) else item[1], default=None)
 
 
 @dataclass(frozen=True)
 class ParityTable:
-    """One row a runtime, beside what is allowed.
+    """One row a runtime.
 
     Attributes:
+        structures: What each is called.
+        precision: The network's: ``double`` or ``single``.
         rows: One a runtime.
-        tolerances: ``energy``, ``forces`` and ``stress`` -> the largest difference allowed.
     """
 
+    structures: list[str]
+    precision: str
     rows: list[ParityRow]
-    tolerances: dict[str, float]
+
+    @property
+    def tolerances(self) -> dict[str, float]:
+        """The largest difference allowed of each quantity."""
+        return TOLERANCES[self.precision]
+
+    @property
+    def units(self) -> dict[str, str]:
+        """Of the differences."""
+        return UNITS | ({"energy": "eV/atom"} if self.precision == "single" else {})
 
     @property
     def passed(self) -> bool:
-        """Whether every runtime computed every structure, within the tolerances."""
-        return all(row.within(self.tolerances) for row in self.rows)
+        """Whether every runtime computed every structure, each difference a number within its tolerance."""
+        return not self.problems()
 
-    def __str__(self) -> str:
-        head = f"{'largest difference from PyTorch':32} {'structures':>10} {'eV':>10} {'eV/Å':>10} {'eV/Å³':>10}"
-        allowed = "".join(f" {self.tolerances[name]:>10.1e}" for name in ("energy", "forces", "stress"))
-        return "\n".join([head, *map(str, self.rows), f"{'allowed':43}{allowed}"])
+    def problems(self) -> list[Problem]:
+        """Return what failed: of each runtime the worst of each quantity, and what it did not compute."""
+        problems = []
+        for row in self.rows:
+            for index, found in enumerate(row.differences):
+                if isinstance(found, str):
+                    problems.append(Problem(f"{row.runtime}, {self.structures[index]}", f"not computed: {found}"))
+            for quantity, allowed in self.tolerances.items():
+                index, difference = row.worst(quantity) or (0, 0.0)
+                if not difference <= allowed:
+                    where = f"{row.runtime}, {self.structures[index]}, {NAMES[quantity]}"
+                    message = f"differs from PyTorch by {difference:.1e} {self.units[quantity]}"
+                    problems.append(Problem(where, message, allowed=f"{allowed:.0e}"))
+        return problems
+
+    def markdown(self) -> str:
+        """Return the table of the largest differences, and below it what was not computed."""
+        heads = [f"{NAMES[quantity]} ({self.units[quantity]})" for quantity in self.tolerances]
+        lines = [["runtime", "structures", *heads]]
+        for row in self.rows:
+            worst = [row.worst(quantity) for quantity in self.tolerances]
+            lines.append([row.runtime, str(row.computed), *(f"{item[1]:.1e}" if item else "–" for item in worst)])
+        lines.append(["allowed", str(len(self.structures)), *(f"{value:.0e}" for value in self.tolerances.values())])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines.insert(1, ["-" * width for width in widths])
+        text = "\n".join(
+            f"| {' | '.join(word.ljust(width) for word, width in zip(line, widths, strict=True))} |" for line in lines
+        )
+        refused = "".join(f"- {problem}\n" for problem in self.problems())
+        return f"{text}\n" + (f"\n{refused}" if refused else "")
+
+    __str__ = markdown
 
 
 def check_parity(
@@ -106,97 +137,68 @@ def check_parity(
         model_name: The exported model, installed where KIM finds it.
         structures: Periodic or not; their own labels are not looked at.
         ranks: MPI ranks to run LAMMPS on.
-
-    Raises:
-        KIMError: kimpy, LAMMPS or the model is missing.
     """
-    configurations = [configuration_from_atoms(_bare(atoms)) for atoms in structures]
-    expected = predict(Potential(network), configurations, PeriodicGraph(network.cutoff, n_layers=network.num_layers))
+    expected = torch_predictions(network, structures)
+    precision = network.spec.precision
     rows = [
-        _row("ASE (KIM)", structures, expected, [_attempt(ase_prediction, atoms, model_name) for atoms in structures])
+        compare(runtime, structures, expected, found, precision)
+        for runtime, found in simulator_predictions(model_name, structures, network.spec.species, ranks).items()
     ]
+    return ParityTable([f"structure {index}" for index in range(len(structures))], precision, rows)
+
+
+def torch_predictions(network: Network, structures: Sequence[Atoms]) -> list[Prediction]:
+    """Return what the network says on the periodic graph, with which it was trained."""
+    configurations = [configuration_from_atoms(without_labels(atoms)) for atoms in structures]
+    return predict(Potential(network), configurations, PeriodicGraph(network.cutoff, n_layers=network.num_layers))
+
+
+def simulator_predictions(
+    model_name: str, structures: Sequence[Atoms], species: Sequence[str], ranks: Sequence[int]
+) -> dict[str, list[Found]]:
+    """Return what an installed KIM model says in ASE, and in LAMMPS on each number of ranks."""
+    found = {"ASE": [attempt(ase_prediction, atoms, model_name) for atoms in structures]}
     for count in ranks:
-        found = [_attempt(lammps_prediction, atoms, model_name, network.spec.species, count) for atoms in structures]
-        rows.append(_row(f"LAMMPS, {count} rank{'s' if count > 1 else ''}", structures, expected, found))
-    return ParityTable(rows, TOLERANCES if network.spec.precision == "double" else SINGLE_TOLERANCES)
+        runtime = f"LAMMPS on {count} rank{'s' if count > 1 else ''}"
+        found[runtime] = list(lammps_predictions(structures, model_name, species, count))
+    return found
 
 
-def ase_prediction(atoms: Atoms, model_name: str) -> Prediction:
-    """Return what a KIM model says in ASE.
-
-    Raises:
-        KIMError: kimpy is missing, or KIM refuses the model or the structure.
-    """
+def attempt(predict_one: Callable[..., Prediction], *arguments: object) -> Found:
+    """Return what a runtime says, or why it says nothing."""
     try:
-        from ase.calculators.kim import KIM
-        from kimpy import neighlist  # noqa: F401  ASE says only that a name is undefined
-    except ImportError as error:
-        raise KIMError("kimpy is not installed", remedy="pip install kimgnn[kim]") from error
-    copy = _bare(atoms)
-    try:
-        copy.calc = KIM(model_name)
-        energy, forces = copy.get_potential_energy(), copy.get_forces()
-        stress = copy.get_stress() if all(atoms.pbc) else np.full(6, np.nan)
-    except Exception as error:  # kimpy and ASE's wrapper raise kinds of their own
-        raise KIMError(f"ASE through KIM: {error}", where=model_name) from error
-    return Prediction(float(energy), forces, stress)
+        return predict_one(*arguments)
+    except KimgnnError as error:
+        return error
 
 
-def lammps_prediction(atoms: Atoms, model_name: str, species: Sequence[str], ranks: int = 1) -> Prediction:
-    """Return what a KIM model says in LAMMPS, turned back into the frame of ``atoms``.
-
-    Args:
-        atoms: The structure.
-        model_name: Of an installed KIM model.
-        species: Its elements.
-        ranks: MPI ranks.
-
-    Raises:
-        KIMError: LAMMPS is missing, or refuses the model or the structure.
-    """
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
-        box = write_data(folder / DATA_FILE, atoms, species)
-        deck = folder / "in.single"
-        deck.write_text(_SINGLE_POINT.format(setup=setup_commands(model_name, species, box.boundary)))
-        thermo = run_lammps(deck, ranks=ranks)
-        dump = np.loadtxt(folder / "forces.dump", skiprows=9, ndmin=2)
-    energy, *pressure = (column[-1] for name, column in thermo.items() if name != "Step")
-    stress = box.stress_back(-BAR * np.array(pressure)) if all(atoms.pbc) else np.full(6, np.nan)
-    return Prediction(float(energy), box.forces_back(dump[:, 1:]), stress)
-
-
-def _bare(atoms: Atoms) -> Atoms:
-    """The structure without labels and constraints, which some readers take for results."""
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-
-
-def _attempt(compute: Callable[..., Prediction], atoms: Atoms, *arguments: object) -> Prediction | str:
-    try:
-        return compute(atoms, *arguments)
-    except KIMError as error:
-        return str(error)
-
-
-def _row(
-    runtime: str, structures: Sequence[Atoms], expected: Sequence[Prediction], found: Sequence[Prediction | str]
+def compare(
+    runtime: str, structures: Sequence[Atoms], expected: Sequence[Prediction], found: Sequence[Found], precision: str
 ) -> ParityRow:
-    computed = [
-        (want, have, all(atoms.pbc))
-        for atoms, want, have in zip(structures, expected, found, strict=True)
-        if isinstance(have, Prediction)
-    ]
-    stresses = [(want.stress, have.stress) for want, have, periodic in computed if periodic]
-    return ParityRow(
-        runtime,
-        len(computed),
-        _largest([(want.energy, have.energy) for want, have, _ in computed]),
-        _largest([(want.forces, have.forces) for want, have, _ in computed]),
-        _largest(stresses) if stresses else None,
-        {index: have for index, have in enumerate(found) if isinstance(have, str)},
-    )
+    """Return how far a runtime's predictions are from the expected ones."""
+    differences: list[dict[str, float] | str] = []
+    for atoms, want, have in zip(structures, expected, found, strict=True):
+        if isinstance(have, KimgnnError):
+            differences.append(str(have))
+            continue
+        quantities = [name for name in NAMES if name != "stress" or all(atoms.pbc)]
+        difference = {name: _largest(getattr(want, name), getattr(have, name)) for name in quantities}
+        if precision == "single":
+            difference["energy"] /= len(atoms)
+        differences.append(difference)
+    return ParityRow(runtime, differences)
 
 
-def _largest(pairs: Sequence[tuple[Any, Any]]) -> float:
-    """The largest difference; NaN if one is NaN, or there is none."""
-    return float(np.max([np.abs(np.subtract(*pair)).max() for pair in pairs])) if pairs else float("nan")
+def worst_of(rows: Sequence[ParityRow]) -> ParityRow:
+    """Return the largest differences among several runs of one runtime."""
+    differences: list[dict[str, float] | str] = []
+    for found in zip(*(row.differences for row in rows), strict=True):
+        refusals = [why for why in found if isinstance(why, str)]
+        computed = [difference for difference in found if isinstance(difference, dict)]
+        largest = {name: float(np.max([item[name] for item in computed])) for name in computed[0]} if computed else {}
+        differences.append(refusals[0] if refusals else largest)
+    return ParityRow(rows[0].runtime, differences)
+
+
+def _largest(expected: ArrayLike, found: ArrayLike) -> float:
+    return float(np.abs(np.subtract(expected, found)).max())

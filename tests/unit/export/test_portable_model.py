@@ -13,7 +13,7 @@ from structures import CUTOFF, mixed_atoms, small_checkpoint
 from torch import Tensor, nn
 
 from kimgnn.errors import ExportError
-from kimgnn.export.driver import DRIVER_NAME
+from kimgnn.export.driver import driver_name
 from kimgnn.export.portable_model import export_portable_model
 from kimgnn.models.checkpoint import Checkpoint
 from kimgnn.physics.potential import CoordinatePotential
@@ -32,13 +32,13 @@ def test_every_file_is_there(tmp_path: Path) -> None:
     assert folder == tmp_path / NAME
     assert {file.name for file in folder.iterdir()} == {
         *("model.pt", "kimgnn.param", "CMakeLists.txt", "kimspec.edn", "README.md", "manifest.yaml"),
-        *("training_env.edn", "structure.data", "in.nve", "in.npt"),
+        *("training_env.edn", "structure.data", "in.nve", "in.nvt", "in.npt", "in.minimize", "in.elastic"),
     }
     assert [file.name for file in tmp_path.iterdir()] == [NAME]
     assert (folder / "kimgnn.param").read_text() == (
-        "kimgnn 1\nbackend torchscript\nmodel model.pt\ncutoff 4.0\nlayers 2\nspecies Si C\n"
+        "kimgnn 2\nbackend torchscript\nmodel model.pt\ncutoff 4.0\nlayers 2\nspecies Si C\n"
     )
-    assert f'DRIVER_NAME "{DRIVER_NAME}"' in (folder / "CMakeLists.txt").read_text()
+    assert f'DRIVER_NAME "{driver_name("torch")}"' in (folder / "CMakeLists.txt").read_text()
 
 
 def test_kimspec_has_the_required_keys(tmp_path: Path) -> None:
@@ -53,7 +53,7 @@ def test_kimspec_has_the_required_keys(tmp_path: Path) -> None:
 def test_readme_says_what_a_user_must_know(tmp_path: Path) -> None:
     """Errors with units, cutoff, influence distance, species, energy zero, and how to run it."""
     text = (export_portable_model(small_checkpoint(["Si", "C"]), NAME, tmp_path) / "README.md").read_text()
-    for phrase in ("0.125 eV/Å", "4 Å", "8 Å", "Si C", "C -1.5 eV", f"pair_style kim {NAME}", f'KIM("{NAME}")'):
+    for phrase in ("0.125 eV/Å", "4 Å", "8 Å", "Si C", "C -1.5 eV", f"{NAME} metal", f'KIM("{NAME}")'):
         assert phrase in text
 
 
@@ -131,7 +131,7 @@ def test_torchml_folder(tmp_path: Path) -> None:
     folder = export_portable_model(checkpoint, NAME, tmp_path, driver="torchml", driver_version="000")
     assert "TorchML__MD_173118614730_000" in (folder / "CMakeLists.txt").read_text()
     assert (folder / "kliff_graph.param").read_text().splitlines()[1:3] == ["2", "C H"]
-    assert "pair_coeff * * C H" in (folder / "in.nve").read_text()
+    assert "kim interactions C H\n" in (folder / "in.nve").read_text()
     names = [argument.name for argument in torch.jit.load(folder / "model.pt").forward.schema.arguments]
     assert names == ["self", "species", "coords", "edge_index0", "edge_index1", "contributions"]
 

@@ -192,6 +192,12 @@ CASES = {
         {"export": {"driver_version": "1"}},
         "export.driver_version: is not a driver version (got '1'). Allowed: three digits in quotes",
     ),
+    "no format": ({"export": {"formats": []}}, "export.formats: names no format (got []). Allowed: one or more of"),
+    "format twice": ({"export": {"formats": ["pt2", "pt2"]}}, "export.formats: names a format twice"),
+    "format": (
+        {"export": {"formats": ["onnxx"]}},
+        "export.formats.0: unknown value (got 'onnxx'). Allowed: 'torchscript', 'onnx', 'pt2'. Did you mean 'onnx'?",
+    ),
     "slice": ({"dataset": {"slices": "first"}}, "dataset.slices: is not a slice (got 'first'). Allowed: start:stop"),
     "slice read as a number": ({"dataset": {"slices": 70}}, "dataset.slices: must be text (got 70). Put it in quotes"),
     "duration": ({"training": {"max_time": "1h"}}, "training.max_time: is not a duration (got '1h'). Allowed: "),
@@ -263,6 +269,11 @@ CASES = {
         {"model": {"input_args": ["z"]}},
         "model.input_args: belongs to a module given to the trainer",
     ),
+    "TorchML in another format": (
+        {"export": {"driver": "torchml", "formats": ["torchscript", "pt2"]}},
+        "export.formats: the TorchML driver runs TorchScript only (got ['torchscript', 'pt2']). "
+        "Allowed: [torchscript]. Take driver: kimgnn.",
+    ),
     "two networks": (
         {"model": {"model_path": "a.pt"}},
         "model.model_path: is a second network beside model.architecture",
@@ -299,6 +310,10 @@ MODULE_CASES = {
         "model.heads: belongs to model.architecture, which is not given.",
     ),
     "edge-vector driver": ({"export": {"driver": "kimgnn"}}, "export.driver: takes architectures only"),
+    "module in ONNX": (
+        {"export": {"formats": ["onnx"]}},
+        "export.formats: the TorchML driver runs TorchScript only (got ['onnx']). Allowed: [torchscript]. A module",
+    ),
     "lost neighbours": (
         {"transforms": {"configuration": {"name": "PeriodicGraph"}}},
         "model.input_args: without 'shifts', "

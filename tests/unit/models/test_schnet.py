@@ -43,7 +43,7 @@ def test_same_outputs_as_pyg_with_its_weights(precision: str, tolerance: float):
     if precision == "double":
         reference = reference.double()
         reference.distance_expansion.offset = network.trunk.basis.centres
-        reference.distance_expansion.coeff = -float(network.trunk.basis.gamma)
+        reference.distance_expansion.coeff = -(float(network.trunk.basis.steepness) ** 2)
         for module in reference.modules():
             if hasattr(module, "shift"):
                 module.shift = math.log(2.0)

@@ -1,0 +1,98 @@
+// Runs a pt2 network, which torch.export and AOTInductor have compiled to machine code. Its contract: the tensors that
+// inputs() makes, with the shapes of Graph and P pairs of edges -> atomic_energies (node_counts[-1],), gradient (E, 3).
+
+#include <ATen/core/grad_mode.h>
+#include <torch/csrc/inductor/aoti_package/model_package_loader.h>
+
+#include <vector>
+
+#include "libtorch.hpp"
+
+namespace kimgnn {
+namespace {
+
+// An edge and its reverse are a pair, known by the first of them; pairs are in the order of these.
+struct Pairs {
+  std::vector<std::int64_t> edge_of_pair;  // (P,)
+  std::vector<std::int64_t> pair_of_edge;  // (E,)
+  std::vector<std::int64_t> pair_counts;   // (L,) pairs whose first edge is one of the layer's
+
+  explicit Pairs(const Graph& graph) : pair_of_edge(graph.num_edges()) {
+    std::vector<std::int64_t> pairs_before(graph.num_edges() + 1);
+    for (std::size_t edge = 0; edge < graph.num_edges(); ++edge) {
+      const auto reverse = static_cast<std::size_t>(graph.reverse_edge[edge]);
+      if (edge < reverse) {
+        pair_of_edge[edge] = static_cast<std::int64_t>(edge_of_pair.size());
+        edge_of_pair.push_back(static_cast<std::int64_t>(edge));
+      } else {
+        pair_of_edge[edge] = pair_of_edge[reverse];
+      }
+      pairs_before[edge + 1] = static_cast<std::int64_t>(edge_of_pair.size());
+    }
+    for (const auto count : graph.edge_counts) pair_counts.push_back(pairs_before[static_cast<std::size_t>(count)]);
+  }
+};
+
+class Pt2Backend final : public Backend {
+ public:
+  Pt2Backend(const std::filesystem::path& model_file, const Runtime& runtime)
+      : name_(model_file.filename()), num_threads_(runtime.num_threads), device_(working_device(runtime.device)) {
+    const ThreadsGuard threads(num_threads_);
+    loader_ = explained(name_ + " cannot be loaded", kDamagedOrNewer, [&] {
+      return std::make_unique<torch::inductor::AOTIModelPackageLoader>(model_file);
+    });
+    if (const auto compiled_for = loader_->get_metadata()["AOTI_DEVICE_KEY"];
+        compiled_for != c10::DeviceTypeName(device_.type(), /*lower_case=*/true)) {
+      throw Error(name_ + " is compiled for the device '" + compiled_for + "', and KIMGNN_DEVICE='" + runtime.device +
+                  "'. Set that to '" + compiled_for + "', or export the model as torchscript, which runs on any.");
+    }
+  }
+
+  void evaluate(const Graph& graph, std::span<double> energies, std::span<double> gradient) const override {
+    explained(name_ + " failed", kExportAgain, [&] {
+      const ThreadsGuard threads(num_threads_);
+      const at::NoGradGuard already_differentiated;
+      const Pairs pairs(graph);
+      const auto outputs = loader_->run(inputs(graph, pairs));
+      if (outputs.size() != 2) {
+        throw Error(name_ + " returned " + std::to_string(outputs.size()) + " tensors where the atomic energies and "
+                    "their gradient are expected. " + kExportAgain);
+      }
+      copy_out(outputs[0], {static_cast<std::int64_t>(graph.num_contributing())}, energies);
+      if (!gradient.empty()) copy_out(outputs[1], {static_cast<std::int64_t>(graph.num_edges()), 3}, gradient);
+    });
+  }
+
+ private:
+  std::vector<at::Tensor> inputs(const Graph& graph, const Pairs& pairs) const {
+    const auto num_nodes = static_cast<std::int64_t>(graph.num_nodes());
+    const auto num_edges = static_cast<std::int64_t>(graph.num_edges());
+    const auto whole = [](const std::vector<std::int64_t>& values) {
+      return as_tensor<std::int64_t>(values, {static_cast<std::int64_t>(values.size())});
+    };
+    std::vector<at::Tensor> tensors = {as_tensor(graph.species_codes, {num_nodes}),
+                                       as_tensor(graph.edge_index, {2, num_edges}),
+                                       as_tensor(graph.edge_vectors, {num_edges, 3}), whole(pairs.edge_of_pair),
+                                       whole(pairs.pair_of_edge)};
+    // A compiled network takes nothing but tensors: it is told counts by the lengths of tensors.
+    const std::span<const std::int64_t> pair_counts = pairs.pair_counts;
+    for (const auto counts : {graph.node_counts, graph.edge_counts, pair_counts}) {
+      for (const auto count : counts) tensors.push_back(at::empty({count}, at::kLong));
+    }
+    for (auto& tensor : tensors) tensor = tensor.to(device_);
+    return tensors;
+  }
+
+  std::string name_;
+  int num_threads_;
+  at::Device device_;
+  std::unique_ptr<torch::inductor::AOTIModelPackageLoader> loader_;
+};
+
+}  // namespace
+
+std::unique_ptr<Backend> load_pt2(const std::filesystem::path& model_file, const Runtime& runtime) {
+  return std::make_unique<Pt2Backend>(model_file, runtime);
+}
+
+}  // namespace kimgnn

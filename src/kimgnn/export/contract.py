@@ -1,0 +1,122 @@
+"""What every exported file is given and returns, whatever its format.
+
+The inputs are a staged graph (see `kimgnn.models.network`): nodes ordered by hop from the contributing atoms, edges
+sorted by receiver, and for each message-passing layer how many nodes and edges, from the first, it works on. Species
+are codes, the index in the exported list of elements: the KIM API knows nothing else, and the file maps them to what
+the network was trained on. The file returns the contributing atoms' energies; files that cannot be differentiated
+afterwards also return the gradient of their sum with respect to the edge vectors, from which forces and virials are
+plain sums over edges (see `kimgnn.physics.derivatives`).
+"""
+
+from copy import deepcopy
+from typing import Final, NamedTuple
+
+import torch
+from ase.data import atomic_numbers
+from torch import Tensor, nn
+
+from kimgnn.errors import ExportError
+from kimgnn.models.network import Network
+
+CONTRACT: Final = 2
+"""The version of all this, which the drivers' parameter file and an ONNX model's metadata state."""
+
+INPUTS: Final = ("species_codes", "edge_index", "edge_vectors", "node_counts", "edge_counts", "reverse_edge")
+OUTPUTS: Final = ("atomic_energies", "gradient")
+
+
+class StagedGraph(NamedTuple):
+    """The inputs of an exported file, in their order.
+
+    Attributes:
+        species_codes: (n_nodes,) int64, index in the exported list of species.
+        edge_index: (2, n_edges) int64, sender and receiver, sorted by receiver.
+        edge_vectors: (n_edges, 3) float64, Å, receiver minus sender.
+        node_counts: Nodes, from the first, that each layer updates; the last are the contributing atoms.
+        edge_counts: Edges, from the first, that each layer uses.
+        reverse_edge: (n_edges,) int64, the edge between the same two atoms that runs back, or n_edges where that one is
+            not in the graph.
+    """
+
+    species_codes: Tensor
+    edge_index: Tensor
+    edge_vectors: Tensor
+    node_counts: list[int]
+    edge_counts: list[int]
+    reverse_edge: Tensor
+
+
+class ExportedPotential(nn.Module):
+    """A network as a function of a staged graph, with species codes in the place of atomic numbers.
+
+    Args:
+        network: A network that can be a potential; it is copied, not changed.
+    """
+
+    atomic_numbers: Tensor
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.trunk = deepcopy(network.trunk)
+        self.head = deepcopy(network.heads["energy"])
+        numbers = [atomic_numbers[symbol] for symbol in network.spec.species]
+        self.register_buffer("atomic_numbers", torch.tensor(numbers))
+        self.eval().requires_grad_(False)
+
+    def forward(
+        self,
+        species_codes: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        node_counts: list[int],
+        edge_counts: list[int],
+        reverse_edge: Tensor,
+    ) -> Tensor:
+        """Return the energies, ``(node_counts[-1],)`` float64, eV, of the contributing atoms; see `StagedGraph`."""
+        pairs = find_pairs(reverse_edge, edge_counts)
+        return self.atomic_energies(species_codes, edge_index, edge_vectors, node_counts, edge_counts, pairs)
+
+    def atomic_energies(
+        self,
+        species_codes: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        node_counts: list[int],
+        edge_counts: list[int],
+        pairs: tuple[Tensor, Tensor, list[int]],
+    ) -> Tensor:
+        """The same with the pairs of edges that `find_pairs` returns."""
+        z = self.atomic_numbers[species_codes]
+        features = self.trunk(z, edge_index, edge_vectors, node_counts, edge_counts, pairs)
+        energies: Tensor = self.head(features, z[: node_counts[-1]])
+        return energies
+
+
+def find_pairs(reverse_edge: Tensor, edge_counts: list[int]) -> tuple[Tensor, Tensor, list[int]]:
+    """Return the pairs that edges and their reverses form, each known by its first edge and in the order of these.
+
+    Scripts in TorchScript.
+
+    Args:
+        reverse_edge: (n_edges,) int64, the edge that runs back, or n_edges.
+        edge_counts: Edges, from the first, that each layer uses.
+
+    Returns:
+        An edge of each pair ``(n_pairs,)``, the pair of each edge ``(n_edges,)``, and the pairs, from the first, that
+        each layer uses.
+    """
+    edges = torch.arange(reverse_edge.shape[0], device=reverse_edge.device)
+    is_first = edges < reverse_edge
+    pair_of_first = is_first.cumsum(0) - 1
+    pair_counts = [int(is_first[:count].sum()) for count in edge_counts]
+    return is_first.nonzero().view(-1), pair_of_first[torch.minimum(edges, reverse_edge)], pair_counts
+
+
+def refuse_unless_potential(network: Network) -> None:
+    """Do nothing if ``network`` can run on a staged graph with continuous forces.
+
+    Raises:
+        ExportError: It cannot, with the reason.
+    """
+    if reason := network.potential_refusal():
+        raise ExportError(f"the model cannot be a potential: {reason}", where="export")

@@ -1,0 +1,187 @@
+"""Exported files in Python: a staged graph to atomic energies and their gradient, whatever the format."""
+
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from kimgnn.errors import ModelError
+from kimgnn.export.contract import CONTRACT, INPUTS, OUTPUTS, StagedGraph, find_pairs
+from kimgnn.export.parameter_file import PARAMETER_FILE, read_parameters
+from kimgnn.physics.derivatives import gradient
+
+Evaluate: TypeAlias = Callable[[StagedGraph], tuple[NDArray[np.float64], NDArray[np.float64]]]
+"""Returns the contributing atoms' energies ``(n_atoms,)``, eV, and the gradient of their sum ``(n_edges, 3)``, eV/Å.
+
+An edge may hold the gradient of its reverse too, which then has none: only sums over edges have a meaning.
+"""
+
+
+@dataclass(frozen=True)
+class RunnableModel:
+    """A potential that can be evaluated, and what its caller has to know.
+
+    Attributes:
+        evaluate: Staged graph to energies and gradient.
+        species: Elements, in the order of their codes.
+        cutoff: Of every layer, Å.
+        num_layers: Message-passing layers.
+    """
+
+    evaluate: Evaluate
+    species: list[str]
+    cutoff: float
+    num_layers: int
+
+
+def load_exported(path: str | Path) -> RunnableModel:
+    """Load ``model.pt``, ``model.pt2`` or ``model.onnx``.
+
+    The first two do not say what their species, cutoff and layers are: ``kimgnn.param`` has to lie beside them. ONNX
+    Runtime takes as many threads as torch does (``OMP_NUM_THREADS``, or `torch.set_num_threads`).
+
+    Raises:
+        ModelError: There is no such file, it is damaged, it was not exported by kimgnn or by another version of it, or
+            the package that runs it is missing.
+    """
+    path = Path(path)
+    if path.suffix not in LOADERS:
+        allowed = ", ".join(LOADERS)
+        raise ModelError("not the suffix of an exported model", where=str(path), value=path.suffix, allowed=allowed)
+    if not path.is_file():
+        raise ModelError("no such file", where=str(path), remedy="Give the model's file in an exported folder.")
+    return LOADERS[path.suffix](path)
+
+
+def differentiated(potential: Callable[..., Tensor]) -> Evaluate:
+    """Return a function of torch with the inputs of `StagedGraph`, which gives energies only, as an `Evaluate`."""
+
+    def evaluate(graph: StagedGraph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        with torch.enable_grad():
+            vectors = graph.edge_vectors.detach().requires_grad_()
+            energies = potential(*graph._replace(edge_vectors=vectors))
+            (edge_gradient,) = gradient(energies, [vectors], create_graph=False)
+        return energies.detach().numpy(), edge_gradient.numpy()
+
+    return evaluate
+
+
+def _load_torchscript(path: Path) -> RunnableModel:
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", DeprecationWarning)
+            module = torch.jit.load(str(path))  # type: ignore[no-untyped-call]
+        inputs = [argument.name for argument in module.forward.schema.arguments[1:]]
+    except Exception as error:  # torch raises many kinds on a damaged file
+        raise _damaged(path, "TorchScript", error) from error
+    if inputs != list(INPUTS):
+        raise _foreign(path, f"a forward of {', '.join(inputs)}", f"a forward of {', '.join(INPUTS)}")
+
+    def energies_as_written(*graph: Tensor | list[int]) -> Tensor:
+        # The optimiser specialises the code for the sizes it saw, and fails on others after an operation in place.
+        with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            return module(*graph)
+
+    return _described_beside(path, differentiated(energies_as_written))
+
+
+def _load_pt2(path: Path) -> RunnableModel:
+    from torch._inductor import aoti_load_package
+
+    try:
+        with _quiet_about_processors():
+            package = aoti_load_package(str(path))
+    except Exception as error:  # torch raises many kinds on a damaged file
+        raise _damaged(path, "an AOTInductor package", error) from error
+
+    def evaluate(graph: StagedGraph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        edge_of_pair, pair_of_edge, pair_counts = find_pairs(graph.reverse_edge, graph.edge_counts)
+        counts = [*graph.node_counts, *graph.edge_counts, *pair_counts]
+        energies, edge_gradient = package(
+            graph.species_codes,
+            graph.edge_index,
+            graph.edge_vectors,
+            edge_of_pair,
+            pair_of_edge,
+            *(torch.empty(count, dtype=torch.int64) for count in counts),
+        )
+        return energies.numpy(), edge_gradient.numpy()
+
+    return _described_beside(path, evaluate)
+
+
+@contextmanager
+def _quiet_about_processors() -> Iterator[None]:
+    """Silence torch's warning that a file was compiled for less than this very processor, as ours are on purpose."""
+    logger = logging.getLogger("torch.export.pt2_archive._package")
+
+    def other_than_that(record: logging.LogRecord) -> bool:
+        return not str(record.msg).startswith("Device information mismatch")
+
+    logger.addFilter(other_than_that)
+    try:
+        yield
+    finally:
+        logger.removeFilter(other_than_that)
+
+
+def _load_onnx(path: Path) -> RunnableModel:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError("onnxruntime is not installed", where=str(path), remedy="pip install kimgnn[onnx]") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own kinds
+        raise _damaged(path, "ONNX", error) from error
+    metadata = session.get_modelmeta().custom_metadata_map
+    if metadata.get("contract") != str(CONTRACT):
+        raise _foreign(path, f"contract {metadata.get('contract', '(none)')}", f"contract {CONTRACT}")
+
+    def evaluate(graph: StagedGraph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        inputs = {name: np.asarray(value) for name, value in zip(INPUTS, graph, strict=True)}
+        energies, edge_gradient = session.run(OUTPUTS, inputs)
+        return energies, edge_gradient
+
+    return RunnableModel(evaluate, metadata["species"].split(), float(metadata["cutoff"]), int(metadata["layers"]))
+
+
+LOADERS: Final = {".pt": _load_torchscript, ".pt2": _load_pt2, ".onnx": _load_onnx}
+"""Suffix -> what loads such a file."""
+
+
+def _described_beside(path: Path, evaluate: Evaluate) -> RunnableModel:
+    parameter_file = path.with_name(PARAMETER_FILE)
+    parameters = read_parameters(parameter_file)
+    if parameters.model != path.name:
+        raise ModelError("describes another file", where=str(parameter_file), value=parameters.model, allowed=path.name)
+    return RunnableModel(evaluate, parameters.species, parameters.cutoff, parameters.layers)
+
+
+def _damaged(path: Path, what: str, error: Exception) -> ModelError:
+    reason = str(error).strip().partition("\n")[0]
+    return ModelError(
+        f"the file is damaged or not {what} ({type(error).__name__}: {reason})",
+        where=str(path),
+        remedy="Export the model again, with the version of torch and kimgnn that it shall run with.",
+    )
+
+
+def _foreign(path: Path, found: str, allowed: str) -> ModelError:
+    return ModelError(
+        "not exported by kimgnn, or by another version of it",
+        where=str(path),
+        value=found,
+        allowed=allowed,
+        remedy="Export the model again with this version.",
+    )

@@ -1,0 +1,131 @@
+"""A network's energies and their gradient as one graph of tensor operations, with every count dynamic.
+
+The backward pass is traced along with the forward one, so that a runtime without automatic differentiation computes
+forces. Formats whose files take nothing but tensors are told how many nodes, edges and pairs each layer uses by the
+lengths of tensors.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.fx import GraphModule, Node
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.fx.passes.dialect.common.cse_pass import CSEPass
+
+from kimgnn.errors import ExportError
+from kimgnn.export.contract import ExportedPotential, refuse_unless_potential
+from kimgnn.models.network import Network
+
+aten = torch.ops.aten
+
+
+def trace(network: Network, decompositions: Mapping[Any, Callable[..., Any]] | None = None) -> GraphModule:
+    """Return the graph of a function of the tensors that `input_names` names to atomic energies and gradient.
+
+    Args:
+        network: A network that can be a potential.
+        decompositions: Operation of torch -> the function of other operations to trace in its place.
+
+    Raises:
+        ExportError: The network cannot be a potential, or torch cannot trace it.
+    """
+    refuse_unless_potential(network)
+    potential = ExportedPotential(network)
+    layers = network.num_layers
+
+    def energy_and_gradient(
+        species_codes: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        edge_of_pair: Tensor,
+        pair_of_edge: Tensor,
+        *prefixes: Tensor,
+    ) -> tuple[Tensor, Tensor]:
+        nodes, edges, pairs = (
+            [prefix.shape[0] for prefix in prefixes[start : start + layers]] for start in range(0, 3 * layers, layers)
+        )
+        # The first layer uses all edges and pairs: said so that no operation cuts them there.
+        edges[0], pairs[0] = edge_index.shape[1], edge_of_pair.shape[0]
+        vectors = edge_vectors.detach().requires_grad_()
+        energies = potential.atomic_energies(
+            species_codes, edge_index, vectors, nodes, edges, (edge_of_pair, pair_of_edge, pairs)
+        )
+        (gradient,) = torch.autograd.grad(energies.sum(), vectors)
+        return energies.detach(), gradient
+
+    tracer = make_fx(
+        energy_and_gradient, dict(decompositions or {}), tracing_mode="symbolic", _allow_non_fake_inputs=True
+    )
+    try:
+        module = tracer(*example_inputs(layers))
+    except Exception as error:  # torch raises many kinds on what it cannot trace
+        raise ExportError(f"torch cannot trace the model and its gradient:\n{error}", where="export") from error
+    for node, name in zip(module.graph.find_nodes(op="placeholder"), input_names(layers), strict=True):
+        node.target = name
+    for node in list(module.graph.nodes):
+        _without_mutation(node)
+        _without_effect(node)
+    shared: Any = CSEPass()(module)  # the backward pass repeats parts of the forward one
+    module = shared.graph_module
+    module.graph.eliminate_dead_code()
+    module.recompile()
+    return module.eval()
+
+
+def input_names(layers: int) -> list[str]:
+    """Return the names of the inputs of a traced network of ``layers`` layers.
+
+    Those of `kimgnn.export.contract.StagedGraph`, with an edge of each pair and the pair of each edge in the place of
+    the reverse edges; then a tensor for each layer, whose length is how many nodes, edges or pairs it uses.
+    """
+    names = ["species_codes", "edge_index", "edge_vectors", "edge_of_pair", "pair_of_edge"]
+    return names + [f"{kind}_{layer}" for kind in ("nodes", "edges", "pairs") for layer in range(layers)]
+
+
+def example_inputs(layers: int) -> list[Tensor]:
+    """Return inputs of a staged chain in which no two counts are equal: tracing tells dimensions by their sizes.
+
+    Each receiver hears from the three nodes after it; what the values of the pairs mean does not matter.
+    """
+    degree, hop = 3, 5
+    n_receivers = [hop * (layers - layer) + 1 for layer in range(layers)]
+    n_edges = [degree * count for count in n_receivers]
+    n_pairs = [count - 1 for count in n_edges]
+    receiver = torch.arange(n_receivers[0]).repeat_interleave(degree)
+    sender = receiver + 1 + torch.arange(degree).repeat(n_receivers[0])
+    vectors = torch.ones(n_edges[0], 3, dtype=torch.float64)
+    edges = torch.arange(n_edges[0])
+    prefixes = [torch.arange(count) for count in n_receivers + n_edges + n_pairs]
+    codes = torch.zeros(n_receivers[0] + hop, dtype=torch.int64)
+    return [codes, torch.stack([sender, receiver]), vectors, edges[1:], edges.clamp(max=n_pairs[-1] - 1), *prefixes]
+
+
+def shape_of(node: Any) -> tuple[str, ...]:
+    """Return a traced tensor's dimensions; two are spelled alike if they are equal whatever the inputs."""
+    return tuple(str(dimension) for dimension in node.meta["val"].shape)
+
+
+def _without_mutation(node: Node) -> None:
+    """Make an operation that overwrites its input one that returns a new tensor."""
+    operation: Any = node.target
+    if not isinstance(operation, torch._ops.OpOverload) or not operation._schema.is_mutable:
+        return
+    if len(node.all_input_nodes[0].users) > 1:
+        raise ExportError(
+            f"the model overwrites a tensor that it uses elsewhere, in {operation}",
+            where="export",
+            remedy="Write the operation without the underscore.",
+        )
+    packet = getattr(aten, operation._schema.name.removeprefix("aten::").removesuffix("_"))
+    node.target = getattr(packet, operation._overloadname)
+
+
+def _without_effect(node: Node) -> None:
+    """Remove a detachment, for nothing is differentiated here, and a slice or an expansion that takes all there is."""
+    prefixes = (aten.expand.default, aten.slice.Tensor, aten.slice_backward.default)
+    if node.target is aten.detach.default or (
+        node.target in prefixes and shape_of(node) == shape_of(node.all_input_nodes[0])
+    ):
+        node.replace_all_uses_with(node.all_input_nodes[0])
