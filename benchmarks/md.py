@@ -1,9 +1,11 @@
-"""Steps a second and peak memory of an exported SchNet in LAMMPS, against the number of atoms.
+"""Steps a second and peak memory of an exported SchNet, for every format, against the number of atoms.
 
-    python benchmarks/md.py --atoms 64 512 4096 --ranks 1
+    python benchmarks/md.py --atoms 64 512 4096
 
-Silicon at 300 K, NVE, double precision, untrained weights scaled down so that the crystal keeps: the cost of a step
-does not depend on them. The driver and the model go into a KIM collection of their own, which is removed at the end.
+LAMMPS and ASE run each format through KIM; then the periodic graph of each size is evaluated in this process by eager
+PyTorch and by each exported file in turn, round after round, so that their ratio is of one run. Silicon at 300 K, NVE,
+untrained weights scaled down so that the crystal keeps: the cost of a step does not depend on them. Drivers and models
+go into a KIM collection of their own, which is removed at the end.
 """
 
 from __future__ import annotations
@@ -12,24 +14,27 @@ import argparse
 import os
 import re
 import subprocess
+import sys
 import tempfile
+import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from ase import Atoms
 from ase.build import bulk
 from ase.io import write
 
+from kimgnn.calculator import KimgnnCalculator
 from kimgnn.export.driver import install_driver, install_model, private_collection
+from kimgnn.export.formats import FORMATS, model_names
 from kimgnn.export.portable_model import export_portable_model
-from kimgnn.models.checkpoint import Checkpoint
+from kimgnn.models.checkpoint import Checkpoint, save_checkpoint
 from kimgnn.models.network import NetworkSpec, build_network
 
 MODEL = "benchmark__MO_000000000001_000"
 
 DECK = """
-units metal
-atom_style atomic
-boundary p p p
 kim init {model} metal
 read_data {data}
 kim interactions Si
@@ -42,35 +47,23 @@ run {warm_up}
 run {steps}
 """
 
-
-def install(folder: Path, options: dict) -> None:
-    """Export the network and install it, with its driver, into a collection under ``folder``."""
-    os.environ.update(private_collection(folder / "collection"))
-    torch.manual_seed(0)
-    head = {"type": "energy", "reference_energies": {"Si": -4.6}, "scale": 0.01}
-    network = build_network(NetworkSpec("schnet", options, [head], ["Si"])).eval()
-    transform = {"name": "PeriodicGraph", "kwargs": {"cutoff": options["cutoff"]}}
-    install_driver()
-    install_model(export_portable_model(Checkpoint(network, transform, {}), MODEL, folder))
-
-
-def run_lammps(folder: Path, cells: int, steps: int, ranks: int) -> tuple[float, int, float]:
-    """Return seconds a step, ghosts of the first rank, and the peak memory of a rank in MiB."""
-    data = folder / f"si_{cells}.data"
-    write(data, bulk("Si", cubic=True).repeat(cells), format="lammps-data")
-    deck = folder / "in.md"
-    deck.write_text(DECK.format(model=MODEL, data=data, steps=steps, warm_up=max(2, steps // 5)))
-    command = ["lmp", "-in", str(deck), "-log", "none"]
-    if ranks > 1:
-        command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(ranks), *command]
-    # One time command for each rank would mix their outputs: the largest child of this one is a rank.
-    wrapped = ["python3", "-c", MEASURE, *command]
-    output = subprocess.run(wrapped, check=True, capture_output=True, text=True, cwd=folder).stdout
-    loop = re.findall(r"Loop time of (\S+) on \d+ procs for (\d+) steps", output)[-1]
-    ghosts = re.findall(r"Nghost:\s+(\S+) ave", output)[-1]
-    memory = re.findall(r"peak KiB (\d+)", output)[-1]
-    return float(loop[0]) / int(loop[1]), int(float(ghosts)), int(memory) / 1024
-
+ASE_STEPS = """
+import sys, time
+from ase import units
+from ase.calculators.kim import KIM
+from ase.io import read
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.verlet import VelocityVerlet
+model, file, steps, warm_up = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+atoms = read(file)
+atoms.calc = KIM(model)
+MaxwellBoltzmannDistribution(atoms, temperature_K=300)
+dynamics = VelocityVerlet(atoms, units.fs)
+dynamics.run(warm_up)
+start = time.perf_counter()
+dynamics.run(steps)
+print("seconds a step", (time.perf_counter() - start) / steps)
+"""
 
 MEASURE = (
     "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:]);"
@@ -78,15 +71,77 @@ MEASURE = (
 )
 
 
+def install(folder: Path, options: dict, formats: list[str], precision: str) -> dict[str, Path]:
+    """Export the network and install it, with its drivers, into a collection under ``folder``; return its files."""
+    os.environ.update(private_collection(folder / "collection"))
+    torch.manual_seed(0)
+    head = {"type": "energy", "reference_energies": {"Si": -4.6}, "scale": 0.01}
+    network = build_network(NetworkSpec("schnet", options, [head], ["Si"], precision)).eval()
+    checkpoint = Checkpoint(network, {"name": "PeriodicGraph", "kwargs": {"cutoff": options["cutoff"]}}, {})
+    export_portable_model(checkpoint, MODEL, folder, formats=formats)
+    for kind in {FORMATS[name].driver for name in formats}:
+        install_driver(kind)
+    names = model_names(MODEL, formats)
+    for model in names.values():
+        install_model(folder / model)
+    save_checkpoint(folder / "eager.ckpt", checkpoint)
+    files = {name: folder / model / FORMATS[name].file for name, model in names.items()}
+    return {"eager": folder / "eager.ckpt"} | files
+
+
+def measured(command: list[str], folder: Path) -> tuple[str, float]:
+    """Return what a command prints, and the peak memory of its largest process in MiB."""
+    # Wrapped in Python, whose largest child is the process that computes, or a rank.
+    wrapped = [sys.executable, "-c", MEASURE, *command]
+    output = subprocess.run(wrapped, check=True, capture_output=True, text=True, cwd=folder).stdout
+    return output, int(re.findall(r"peak KiB (\d+)", output)[-1]) / 1024
+
+
+def run_lammps(folder: Path, model: str, data: Path, steps: int, ranks: int) -> tuple[float, float]:
+    """Return seconds a step and peak memory of a rank in MiB."""
+    deck = folder / "in.md"
+    deck.write_text(DECK.format(model=model, data=data, steps=steps, warm_up=max(2, steps // 5)))
+    command = ["lmp", "-in", str(deck), "-log", "none"]
+    if ranks > 1:
+        command = ["mpirun", "--allow-run-as-root", "--oversubscribe", "-np", str(ranks), *command]
+    output, memory = measured(command, folder)
+    loop = re.findall(r"Loop time of (\S+) on \d+ procs for (\d+) steps", output)[-1]
+    return float(loop[0]) / int(loop[1]), memory
+
+
+def run_ase(folder: Path, model: str, file: Path, steps: int) -> tuple[float, float]:
+    """Return seconds a step and peak memory in MiB."""
+    arguments = [model, str(file), str(steps), str(max(2, steps // 5))]
+    output, memory = measured([sys.executable, "-c", ASE_STEPS, *arguments], folder)
+    return float(re.findall(r"seconds a step (\S+)", output)[-1]), memory
+
+
+def compare_files(files: dict[str, Path], atoms: Atoms, rounds: int) -> dict[str, float]:
+    """Return the median seconds of energy and forces by each file, evaluated in turn on moving atoms."""
+    calculators = {name: KimgnnCalculator(path) for name, path in files.items()}
+    times: dict[str, list[float]] = {name: [] for name in files}
+    random = np.random.default_rng(0)
+    for turn in range(rounds + 3):
+        moved = atoms.copy()
+        moved.positions += random.normal(0, 0.05, moved.positions.shape)
+        for name, calculator in calculators.items():
+            start = time.perf_counter()
+            calculator.get_forces(moved)
+            if turn >= 3:
+                times[name].append(time.perf_counter() - start)
+    return {name: float(np.median(found)) for name, found in times.items()}
+
+
 def main() -> None:
-    """Print the table."""
+    """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--atoms", type=int, nargs="+", default=[64, 512, 4096], help="8 n³ for whole n")
+    parser.add_argument("--formats", nargs="+", choices=list(FORMATS), default=list(FORMATS))
+    parser.add_argument("--precision", choices=["double", "single"], default="double")
     parser.add_argument("--layers", type=int, default=3, help="interactions")
     parser.add_argument("--channels", type=int, default=128)
     parser.add_argument("--cutoff", type=float, default=4.0, help="Å")
     parser.add_argument("--ranks", type=int, default=1)
-    parser.add_argument("--steps", type=int, default=0, help="timed steps; chosen by size when 0")
     arguments = parser.parse_args()
     options = {
         "cutoff": arguments.cutoff,
@@ -94,17 +149,30 @@ def main() -> None:
         "hidden_channels": arguments.channels,
         "num_filters": arguments.channels,
     }
-    print(f"SchNet, {arguments.layers} interactions, {arguments.channels} channels, {arguments.cutoff} Å, float64, "
-          f"LAMMPS on {arguments.ranks} rank(s), {os.cpu_count()} cores")  # fmt: skip
-    print(f"{'atoms':>8}{'ghosts':>9}{'s a step':>12}{'steps/s':>10}{'MiB':>9}{'KiB an atom':>14}")
+    print(f"SchNet, {arguments.layers} interactions, {arguments.channels} channels, {arguments.cutoff} Å, "
+          f"{arguments.precision}, {os.cpu_count()} cores, LAMMPS on {arguments.ranks} rank(s)")  # fmt: skip
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        install(folder, options)
-        for atoms in arguments.atoms:
-            steps = arguments.steps or max(5, 6400 // atoms)
-            step, ghosts, memory = run_lammps(folder, round((atoms / 8) ** (1 / 3)), steps, arguments.ranks)
-            row = f"{atoms:8d}{ghosts:9d}{step:12.4f}{1 / step:10.2f}{memory:9.0f}{1024 * memory / atoms:14.1f}"
-            print(row, flush=True)
+        files = install(folder, options, arguments.formats, arguments.precision)
+        print(f"{'through KIM':24}{'atoms':>8}{'s a step':>12}{'steps/s':>10}{'MiB':>9}")
+        for count in arguments.atoms:
+            atoms = bulk("Si", cubic=True).repeat(round((count / 8) ** (1 / 3)))
+            data, file, steps = folder / "si.data", folder / "si.extxyz", max(5, 6400 // count)
+            write(data, atoms, format="lammps-data")
+            write(file, atoms)
+            for kind, model in model_names(MODEL, arguments.formats).items():
+                rows = {
+                    f"LAMMPS, {kind}": run_lammps(folder, model, data, steps, arguments.ranks),
+                    f"ASE, {kind}": run_ase(folder, model, file, steps),
+                }
+                for title, (step, memory) in rows.items():
+                    print(f"{title:24}{count:8d}{step:12.4f}{1 / step:10.2f}{memory:9.0f}", flush=True)
+        print(f"\n{'on the periodic graph':24}{'atoms':>8}{'ms':>12}{'times eager':>14}")
+        for count in arguments.atoms:
+            atoms = bulk("Si", cubic=True).repeat(round((count / 8) ** (1 / 3)))
+            found = compare_files(files, atoms, rounds=max(5, 6400 // count))
+            for title, seconds in found.items():
+                print(f"{title:24}{count:8d}{1000 * seconds:12.2f}{found['eager'] / seconds:14.2f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
 from exported import install_network, small_network
 
+from kimgnn import cli
 from kimgnn.errors import KIMError
 from kimgnn.export.driver import install_model
+from kimgnn.export.formats import FORMATS
 from kimgnn.verify.verification import CHECKS, Verification, verify_model
 
 pytestmark = pytest.mark.kim
@@ -64,30 +68,48 @@ def test_a_fault_fails_exactly_the_check_for_it(broken_model: str, fault: str, m
     assert failures(verify_model(broken_model)) == [CAUGHT_BY[fault]]
 
 
-def test_a_published_model_passes_all_ten() -> None:
-    """EDIP for silicon, of the KIM project's own archive."""
-    assert failures(verify_model("EDIP_JustoBazantKaxiras_1998_Si__MO_958932894036_002")) == []
-
-
-def test_stillinger_weber_passes_all_but_the_units_that_it_does_get_wrong() -> None:
-    """Its driver leaves energies in eV when only the unit of energy is another: LAMMPS's units real get 23 times less.
-
-    ``kim init ... real`` and ``kim init ... metal`` print the same number for it.
-    """
-    verification = verify_model("SW_StillingerWeber_1985_Si__MO_405512056662_005")
-    assert failures(verification) == ["UnitConversion"]
-    assert grades(verification)["ForcesNumerDeriv"] == "A"
-    units = next(result.outcome for result in verification.results if result.check.name == "UnitConversion")
-    assert "A and kcal_mol" in units.comment
-
-
-@pytest.mark.parametrize("model_format", ["torchscript"])
-def test_a_schnet_export_in_double_earns_a_or_p_throughout(
-    kim_collection: Path, tmp_path: Path, model_format: str
+def test_a_published_model_passes_all_ten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Three interactions, two elements."""
-    name = f"SchNet_{model_format}_verified_SiC__MO_000000000013_000"
-    install_network(small_network(), name, tmp_path)
+    """EDIP for silicon, of the KIM project's own archive, on the command line; a report is not overwritten unasked."""
+    name = "EDIP_JustoBazantKaxiras_1998_Si__MO_958932894036_002"
+    monkeypatch.setattr(sys, "argv", ["kimgnn", "verify", name, "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 0
+    assert {file.name for file in tmp_path.iterdir()} == {"verification.md", "verification.json", "dimers.png"}
+    assert "All ten checks passed." in (tmp_path / "verification.md").read_text()
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 1
+    assert "exists already" in capsys.readouterr().err
+
+
+def test_stillinger_weber_passes_all_but_the_units_that_it_does_get_wrong(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its driver leaves energies in eV when the unit of energy alone is another one, and the exit status tells.
+
+    LAMMPS shows it: ``kim init ... real``, in kcal/mol, and ``kim init ... metal``, in eV, print the same number.
+    """
+    name = "SW_StillingerWeber_1985_Si__MO_405512056662_005"
+    monkeypatch.setattr(sys, "argv", ["kimgnn", "verify", name, "--output", str(tmp_path)])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == 1
+    checks = {check["name"]: check for check in json.loads((tmp_path / "verification.json").read_text())["checks"]}
+    assert [name for name, check in checks.items() if not check["passed"]] == ["UnitConversion"]
+    assert "A and kcal_mol" in checks["UnitConversion"]["comment"]
+    assert checks["ForcesNumerDeriv"]["grade"] == "A"
+
+
+@pytest.mark.parametrize("format_name", FORMATS)
+def test_a_schnet_export_in_double_earns_a_or_p_throughout(
+    kim_collection: Path, tmp_path: Path, format_name: str
+) -> None:
+    """Two interactions, two elements, in every format."""
+    name = f"SchNet_{format_name}_verified_SiC__MO_000000000013_000"
+    install_network(small_network(2), name, tmp_path, format_name)
     verification = verify_model(name)
     assert set(grades(verification).values()) <= {"A", "P"}, verification.results
 

@@ -1,6 +1,7 @@
 """The network and its gradient as an ONNX file, in standard operators; see `kimgnn.export.contract`."""
 
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -189,6 +190,11 @@ def _power(x: Tensor, exponent: float) -> Tensor:
     return result
 
 
+def _cosine(x: Tensor) -> Tensor:
+    """``sin(x + π/2)``: before 1.31 or so, ONNX Runtime has no float64 cosine, though it has the sine."""
+    return torch.sin(x + 0.5 * math.pi)
+
+
 def _index(x: Tensor, indices: list[Tensor]) -> Tensor:
     """``x[rows]`` as the selection of rows that it is."""
     return x.index_select(0, indices[0]) if _are_rows(indices) else NotImplemented
@@ -204,6 +210,7 @@ def _are_rows(indices: list[Tensor]) -> bool:
 
 
 _DECOMPOSITIONS: Final[dict[Any, Any]] = {
+    aten.cos.default: _cosine,
     aten.index.Tensor: _index,
     aten.index_put.default: _index_put,
     aten.softplus.default: _softplus,

@@ -7,7 +7,7 @@ import pytest
 from matplotlib.collections import PathCollection, PolyCollection
 
 from kimgnn.evaluation.metrics import Parity
-from kimgnn.evaluation.plots import DENSE, learning_curves, parity_plot
+from kimgnn.evaluation.plots import DENSE, dimer_plot, learning_curves, parity_plot
 
 
 def _parity(size: int, noise: float = 0.1) -> Parity:
@@ -80,3 +80,21 @@ def test_a_loss_of_zero_or_less_is_drawn_on_a_linear_axis():
     """A logarithmic axis would drop those points silently."""
     ax = learning_curves({"train_loss": (np.arange(3), np.array([1.0, 0.0, 0.0]))}).axes[0]
     assert ax.get_yscale() == "linear"
+
+
+def test_a_dimer_plot_shows_the_well_and_cuts_the_wall():
+    """A wall of 1e4 eV does not flatten a well of 2 eV; its whole slope is shown too."""
+    distances = np.linspace(1.0, 6.0, 200)
+    energies = 2.0 * ((2.3 / distances) ** 12 - 2.0 * (2.3 / distances) ** 6)
+    slopes = np.gradient(energies, distances)
+    figure = dimer_plot({"Si–Si": (distances, energies, slopes)}, cutoffs=[5.0])
+    (low, high), (lowest, highest) = (ax.get_ylim() for ax in figure.axes)
+    assert low < energies.min() < 0.0 < high < 5.0
+    assert lowest < 0.0 < slopes.max() < highest < 2.0 * slopes.max()
+    assert [text.get_text() for text in figure.axes[0].get_legend().get_texts()] == ["Si–Si", "cutoff"]
+
+
+@pytest.mark.parametrize("energies", [np.zeros(5), np.full(5, np.nan), np.arange(5.0, 0.0, -1.0)])
+def test_a_dimer_plot_needs_no_well(energies):
+    """Atoms that do not interact, or only repel one another, are drawn as well."""
+    dimer_plot({"He–He": (np.arange(1.0, 6.0), energies, np.gradient(energies))}).draw_without_rendering()

@@ -67,6 +67,8 @@ def test_the_file_is_standard_onnx_and_says_what_it_is(exported: tuple[Network, 
     assert tuple(value.name for value in model.graph.input) == INPUTS
     assert tuple(value.name for value in model.graph.output) == OUTPUTS
     assert {node.domain for node in model.graph.node} == {""}
+    # ONNX Runtime 1.22 to 1.26 have no float64 kernel for these.
+    assert not {node.op_type for node in model.graph.node} & {"Cos", "Softplus"}
     assert {entry.key: entry.value for entry in model.metadata_props} == METADATA
     network_nodes = [node for node in model.graph.node if any(name.startswith("network.") for name in node.output)]
     assert network_nodes
