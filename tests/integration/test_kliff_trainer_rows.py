@@ -429,7 +429,7 @@ def test_lt_406_float32_module_trains(tmp_path):
 @pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated")
 @pytest.mark.parametrize(
     ("driver", "version", "name"),
-    [("kimgnn", "000", "kimgnn__MD_706233094551_000"), ("torchml", "001", "TorchML__MD_173118614730_001")],
+    [("kimgnn", "000", "kimgnn__MD_706233094551_001"), ("torchml", "001", "TorchML__MD_173118614730_001")],
 )
 def test_lt_506_exported_network_is_in_evaluation_mode(trainer_with, tmp_path, driver, version, name):
     """Stock: exported in training mode, for a driver version that cannot be chosen."""
