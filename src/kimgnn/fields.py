@@ -47,6 +47,12 @@ ATOMIC_ENERGIES: Final = "atomic_energies"
 LABELS: Final = (ENERGY, FORCES, STRESS)
 """The labels that an energy head is trained on."""
 
+
+def target_field(target: str) -> str:
+    """Return the graph's name of a target, float64 ``(1, n_components)``, or ``(n_atoms, n_components)`` by atom."""
+    return f"target_{target}"
+
+
 FIELDS: Final[dict[str, Field]] = {
     Z: Field("(n_nodes,)", "int64", "", "atomic number"),
     SPECIES: Field("(n_nodes,)", "int64", "", "index in the transform's species list; never train on it"),

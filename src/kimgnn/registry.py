@@ -55,12 +55,25 @@ class Registry:
         return getattr(import_module(module), attribute)
 
 
-ARCHITECTURES = Registry("architecture", "kimgnn.architectures", {"schnet": "kimgnn.models.schnet:SchNet"})
-HEADS = Registry("head", "kimgnn.heads", {"energy": "kimgnn.heads.energy:EnergyHead"})
+ARCHITECTURES = Registry(
+    "architecture",
+    "kimgnn.architectures",
+    {"cgcnn": "kimgnn.models.cgcnn:CGCNN", "schnet": "kimgnn.models.schnet:SchNet"},
+)
+HEADS = Registry(
+    "head",
+    "kimgnn.heads",
+    {
+        "energy": "kimgnn.heads.energy:EnergyHead",
+        "property": "kimgnn.heads.property:PropertyHead",
+        "classification": "kimgnn.heads.classification:ClassificationHead",
+    },
+)
 TRANSFORMS = Registry(
     "configuration transform",
     "kimgnn.transforms",
     {
+        "CrystalGraph": "kimgnn.transforms.crystal_graph:CrystalGraph",
         "PeriodicGraph": "kimgnn.transforms.periodic_graph:PeriodicGraph",
         "RadialGraph": "kliff.transforms.configuration_transforms.graphs:RadialGraph",
     },

@@ -1,9 +1,9 @@
-"""Structures to energies, forces and stress, in batches; and back into ASE's structures."""
+"""Structures to what a network says of them, in batches; and back into ASE's structures."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,9 +11,12 @@ import torch
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
+from torch import Tensor
 from torch_geometric.data import Batch
 
 from kimgnn.fields import ATOMIC_ENERGIES, ENERGY, FORCES, STRESS
+from kimgnn.heads.classification import probabilities
+from kimgnn.heads.property import PropertyHead
 
 if TYPE_CHECKING:
     from kliff.dataset import Configuration
@@ -21,19 +24,25 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a potential says about one structure.
+    """What a network says about one structure; ``None`` or absent where it has no such head.
 
     Attributes:
         energy: Total energy, eV.
         forces: ``(n_atoms, 3)``, eV/Å.
         stress: ``(6,)``, eV/Å³, tension-positive, Voigt xx yy zz yz xz xy; NaN for a structure without a volume.
-        atomic_energies: ``(n_atoms,)``, eV; ``None`` from a network that knows only the total.
+        atomic_energies: ``(n_atoms,)``, eV; ``None`` also from a network that knows only the total.
+        properties: Name of a property head -> ``(n_components,)``, or ``(n_atoms, n_components)`` by atom, in its unit;
+            name of a classification head -> probabilities of the classes ``(n_classes,)``.
+        deviations: Name of a head that predicts its own error -> the standard deviation, shape and unit as in
+            ``properties``.
     """
 
-    energy: float
-    forces: NDArray[np.float64]
-    stress: NDArray[np.float64]
+    energy: float | None = None
+    forces: NDArray[np.float64] | None = None
+    stress: NDArray[np.float64] | None = None
     atomic_energies: NDArray[np.float64] | None = None
+    properties: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    deviations: dict[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def predict(
@@ -59,8 +68,8 @@ def predict(
         for start in range(0, len(configurations), batch_size):
             chunk = configurations[start : start + batch_size]
             batch = Batch.from_data_list([transform(configuration) for configuration in chunk]).to(device)
-            output = {name: value.cpu().numpy() for name, value in potential(batch, forces=True, stress=True).items()}
-            predictions += _split(output, [len(configuration.species) for configuration in chunk])
+            sizes = [len(configuration.species) for configuration in chunk]
+            predictions += _split(potential, potential(batch, forces=True, stress=True), sizes)
     finally:
         potential.train(was_training)
     return predictions
@@ -68,8 +77,10 @@ def predict(
 
 def with_predictions(atoms: Atoms, prediction: Prediction) -> Atoms:
     """Return a copy of a structure whose attached calculator holds the prediction, as ASE's writers expect it."""
-    results: dict[str, Any] = {ENERGY: prediction.energy, FORCES: prediction.forces}
-    if not np.isnan(prediction.stress).any():
+    results: dict[str, Any] = {}
+    if prediction.energy is not None:
+        results = {ENERGY: prediction.energy, FORCES: prediction.forces}
+    if prediction.stress is not None and not np.isnan(prediction.stress).any():
         results[STRESS] = prediction.stress
     if prediction.atomic_energies is not None:
         results["energies"] = prediction.atomic_energies
@@ -81,12 +92,33 @@ def with_predictions(atoms: Atoms, prediction: Prediction) -> Atoms:
     return copied
 
 
-def _split(output: dict[str, NDArray[np.float64]], sizes: list[int]) -> list[Prediction]:
-    """Cut the tensors of a batch into structures of ``sizes`` atoms."""
-    ends = np.cumsum(sizes)[:-1]
-    forces = np.split(output[FORCES], ends)
-    atomic = np.split(output[ATOMIC_ENERGIES], ends) if ATOMIC_ENERGIES in output else [None] * len(sizes)
-    return [
-        Prediction(float(energy), force, stress, atoms)
-        for energy, force, stress, atoms in zip(output[ENERGY], forces, output[STRESS], atomic, strict=True)
-    ]
+def _split(potential: torch.nn.Module, output: dict[str, Tensor], sizes: list[int]) -> list[Prediction]:
+    """Cut the outputs of a batch into structures of ``sizes`` atoms, those of other heads than energy decoded."""
+    by_structure: list[dict[str, Any]] = [{"properties": {}, "deviations": {}} for _ in sizes]
+
+    def deal(kind: str, name: str, values: Tensor, by_atom: bool) -> None:
+        parts = torch.split(values, sizes) if by_atom else values.unbind()
+        for result, part in zip(by_structure, parts, strict=True):
+            (result[kind] if kind else result)[name] = part.cpu().numpy()
+
+    for name in (ENERGY, FORCES, STRESS, ATOMIC_ENERGIES):
+        if name in output:
+            deal("", name, output[name], by_atom=name in (FORCES, ATOMIC_ENERGIES))
+    if ENERGY in output:
+        for result in by_structure:
+            result[ENERGY] = float(result[ENERGY])
+    for name, head in _other_heads(potential).items():
+        if isinstance(head, PropertyHead):
+            n_atoms = torch.tensor(sizes, device=output[name].device)
+            deal("properties", name, head.physical(output[name], n_atoms), head.per_atom)
+            if (deviation := head.deviation(output[name], n_atoms)) is not None:
+                deal("deviations", name, deviation, head.per_atom)
+        else:
+            deal("properties", name, probabilities(output[name]), by_atom=False)
+    return [Prediction(**result) for result in by_structure]
+
+
+def _other_heads(potential: torch.nn.Module) -> dict[str, torch.nn.Module]:
+    """Return name -> head of the heads that are no energy head; a module that knows only energies has none."""
+    heads = getattr(getattr(potential, "network", None), "heads", {})
+    return {name: head for name, head in heads.items() if name != ENERGY}

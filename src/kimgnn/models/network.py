@@ -19,6 +19,7 @@ import torch
 from ase.data import atomic_numbers
 from torch import Tensor, nn
 
+from kimgnn.models.tasks import head_name
 from kimgnn.registry import ARCHITECTURES, HEADS
 
 DTYPES = {"double": torch.float64, "single": torch.float32}
@@ -84,7 +85,7 @@ class Network(nn.Module):
 
     Attributes:
         trunk: Graph to node features.
-        heads: Head's type -> node features to what it predicts.
+        heads: Head's name -> node features to what it predicts.
         spec: What it was built from.
     """
 
@@ -101,6 +102,39 @@ class Network(nn.Module):
         if "energy" not in self.heads:
             return "it has no energy head"
         return self.trunk.potential_refusal()
+
+    def forward(
+        self,
+        z: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        node_counts: list[int],
+        edge_counts: list[int],
+        pairs: Pairs | None,
+        node_graph: Tensor | None,
+        n_graphs: int,
+    ) -> dict[str, Tensor]:
+        """Return what each head says, by its name.
+
+        The energy head says atomic energies, ``(node_counts[-1],)`` eV; the others what they learn (see
+        `kimgnn.heads.property.PropertyHead`) or logits, a row for each of ``n_graphs`` structures. All float64.
+
+        Args:
+            z: As a trunk's, with the arguments up to ``pairs``.
+            edge_index: As a trunk's.
+            edge_vectors: As a trunk's.
+            node_counts: As a trunk's.
+            edge_counts: As a trunk's.
+            pairs: As a trunk's.
+            node_graph: ``(node_counts[-1],)`` int64, the structure of each atom; ``None`` for a single one.
+            n_graphs: Number of structures.
+        """
+        features = self.trunk(z, edge_index, edge_vectors, node_counts, edge_counts, pairs)
+        z = z[: features.shape[0]]
+        return {
+            name: head(features, z) if name == "energy" else head(features, z, node_graph, n_graphs)
+            for name, head in self.heads.items()
+        }
 
     def atomic_energies(
         self,
@@ -131,7 +165,7 @@ def build_network(spec: NetworkSpec) -> Network:
         options = {key: value for key, value in entry.items() if key != "type"}
         head_class = HEADS.get(entry["type"], f"model.heads.{index}.type")
         head = head_class(head_class.Options(**options), trunk.out_channels, numbers)
-        # Only the learned layers take the precision: scale and reference energies stay float64.
+        # Only the learned layers take the precision: scales and reference values stay float64.
         head.mlp.to(DTYPES[spec.precision])
-        heads[entry["type"]] = head
+        heads[head_name(entry)] = head
     return Network(trunk, heads, spec)

@@ -1,5 +1,7 @@
 """Activation functions."""
 
+from typing import Final, Literal, TypeAlias
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -18,3 +20,20 @@ class ShiftedSoftplus(nn.Module):
         """Apply element by element; any shape."""
         # Above the threshold torch returns x itself; at 40 the step is below float64's rounding.
         return functional.softplus(x, 1.0, 40.0).sub_(self.shift.to(x.dtype))
+
+
+Activation: TypeAlias = Literal["shifted_softplus", "softplus", "silu", "relu"]
+"""A name of `ACTIVATIONS`; ReLU bends, so that forces of a network with it jump."""
+
+ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {
+    "shifted_softplus": ShiftedSoftplus,
+    "softplus": nn.Softplus,
+    "silu": nn.SiLU,
+    "relu": nn.ReLU,
+}
+"""Name -> activation function."""
+
+
+def make_activation(name: str) -> nn.Module:
+    """Return the activation function of that name."""
+    return ACTIVATIONS[name]()

@@ -1,4 +1,4 @@
-"""Potentials: a batch of graphs to energies, forces and stress."""
+"""What a network says of a batch of graphs: energies, their derivatives, and the outputs of its other heads."""
 
 from typing import Any, Protocol
 
@@ -33,29 +33,33 @@ class EdgeNetwork(Protocol):
     """What `Potential` needs of a network: the part of `kimgnn.models.network.Network` that physics sees."""
 
     num_layers: int
+    heads: nn.ModuleDict
 
-    def atomic_energies(
+    def __call__(
         self,
         z: Tensor,
         edge_index: Tensor,
         edge_vectors: Tensor,
         node_counts: list[int],
         edge_counts: list[int],
-        pairs: tuple[Tensor, Tensor, list[int]] | None = None,
-    ) -> Tensor:
-        """Return atomic energies, ``(n_nodes,)`` float64, eV."""
+        pairs: tuple[Tensor, Tensor, list[int]] | None,
+        node_graph: Tensor | None,
+        n_graphs: int,
+    ) -> dict[str, Tensor]:
+        """Return what each head says: ``energy`` are atomic energies, ``(n_nodes,)`` float64, eV."""
 
 
 class Potential(nn.Module):
-    """Energies, forces and stress of periodic graphs by a network in the edge-vector contract.
+    """Energies, forces and stress of periodic graphs by a network in the edge-vector contract, and its other heads.
 
     Args:
-        network: A `kimgnn.models.network.Network` with an energy head.
+        network: A `kimgnn.models.network.Network`; without an energy head, there are only the outputs of the others.
     """
 
     def __init__(self, network: EdgeNetwork) -> None:
         super().__init__()
         self.network = network
+        self.has_energy = ENERGY in network.heads
 
     def forward(self, graph: Any, forces: bool = True, stress: bool = True) -> dict[str, Tensor]:
         """Return the predictions for a batch of ``n_graphs`` graphs with ``n_atoms`` atoms.
@@ -67,12 +71,13 @@ class Potential(nn.Module):
 
         Returns:
             ``energy`` ``(n_graphs,)`` eV, ``atomic_energies`` ``(n_atoms,)`` eV and, if asked, ``forces``
-            ``(n_atoms, 3)`` eV/Å and ``stress`` ``(n_graphs, 6)`` eV/Å³, all float64.
+            ``(n_atoms, 3)`` eV/Å and ``stress`` ``(n_graphs, 6)`` eV/Å³; the output of each other head under its name.
+            All float64.
         """
         coords, edge_index = graph[COORDS], graph[EDGE_INDEX]
         n_nodes, n_edges = coords.shape[0], edge_index.shape[1]
         cell = graph[CELL].view(-1, 3, 3)
-        derive = forces or stress
+        derive = (forces or stress) and self.has_energy
         with torch.set_grad_enabled(torch.is_grad_enabled() or derive):
             sender, receiver = edge_index[0], edge_index[1]
             vectors = coords.index_select(0, receiver) - coords.index_select(0, sender) + graph[SHIFTS]
@@ -81,18 +86,20 @@ class Potential(nn.Module):
             pairs = None
             if EDGE_OF_PAIR in graph:
                 pairs = (graph[EDGE_OF_PAIR], graph[PAIR_OF_EDGE], [graph[EDGE_OF_PAIR].shape[0]] * layers)
-            atomic = self.network.atomic_energies(
-                graph[Z], edge_index, vectors, [n_nodes] * layers, [n_edges] * layers, pairs
+            node_graph, n_graphs = graph_of_node(graph), cell.shape[0]
+            result = self.network(
+                graph[Z], edge_index, vectors, [n_nodes] * layers, [n_edges] * layers, pairs, node_graph, n_graphs
             )
-            node_graph = graph_of_node(graph)
-            energy = atomic.new_zeros(cell.shape[0]).index_add(0, node_graph, atomic)
-            result = {ENERGY: energy, ATOMIC_ENERGIES: atomic}
+            if self.has_energy:
+                atomic = result[ENERGY]
+                energy = atomic.new_zeros(n_graphs).index_add(0, node_graph, atomic)
+                result |= {ENERGY: energy, ATOMIC_ENERGIES: atomic}
             if derive:
                 (edge_gradient,) = gradient(energy, [vectors], create_graph=self.training)
                 if forces:
                     result[FORCES] = forces_from_edges(edge_gradient, edge_index, n_nodes)
                 if stress:
-                    strain = strain_derivative(edge_gradient, vectors, node_graph[receiver], cell.shape[0])
+                    strain = strain_derivative(edge_gradient, vectors, node_graph[receiver], n_graphs)
                     result[STRESS] = stress_from_strain(strain, cell)
         return result if self.training else {name: value.detach() for name, value in result.items()}
 

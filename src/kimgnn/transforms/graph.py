@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 
 from kimgnn import fields
 from kimgnn.errors import DataError, did_you_mean
+
+TARGETS: Final = "targets"
+"""Metadata of a configuration: target -> its values ``(n_components,)``, or ``(n_atoms, n_components)``; NaN missing."""
 
 GraphT = TypeVar("GraphT", bound=PyGGraph)
 
@@ -61,7 +64,7 @@ def check_species(configuration: Configuration) -> set[str]:
 
 
 def attach_labels(graph: GraphT, configuration: Configuration) -> GraphT:
-    """Write a configuration's labels and weights into its graph, in place, and return the graph.
+    """Write a configuration's labels, targets and weights into its graph, in place, and return the graph.
 
     A label that the configuration lacks becomes NaN. A label weight of ``None`` (KLIFF's "not used") becomes 0, a
     configuration weight of ``None`` becomes 1.
@@ -86,6 +89,8 @@ def attach_labels(graph: GraphT, configuration: Configuration) -> GraphT:
     }
     for name, (value, shape) in values.items():
         graph[name] = torch.from_numpy(_filled(value, shape, name, configuration))
+    for target, value in configuration.metadata.get(TARGETS, {}).items():
+        graph[fields.target_field(target)] = torch.from_numpy(np.atleast_2d(value))
     return graph
 
 
