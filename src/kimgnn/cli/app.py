@@ -11,14 +11,14 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
-from unittest.mock import patch
 
 import typer
 
-from kimgnn.errors import DataError, ExportError, KIMError, KimgnnError, Problem
+from kimgnn.cli.log import set_up_log
+from kimgnn.cli.predict import predict
+from kimgnn.errors import DataError, ExportError, KIMError, KimgnnError
 
 if TYPE_CHECKING:
-    import ase
     from kliff.dataset import Configuration
 
     from kimgnn.evaluation.predict import Prediction
@@ -32,6 +32,7 @@ app = typer.Typer(
 )
 driver_app = typer.Typer(help="The KIM model drivers that run exported models.", no_args_is_help=True)
 app.add_typer(driver_app, name="driver")
+app.command()(predict)
 
 ManifestFile = Annotated[Path, typer.Argument(help="The manifest, YAML.", show_default=False)]
 Trained = Annotated[
@@ -44,7 +45,7 @@ Collection = Annotated[Literal["user", "environment", "CWD"], typer.Option(help=
 @app.command()
 def validate(manifest: ManifestFile) -> None:
     """Check a manifest, read its data, and do one forward and backward pass."""
-    _set_up_log()
+    set_up_log()
     from kimgnn.manifest import load_manifest
     from kimgnn.training.dry_run import dry_run
 
@@ -60,7 +61,7 @@ def train(
     ] = None,
 ) -> None:
     """Train, and write checkpoints and a report into a new run directory."""
-    _set_up_log()
+    set_up_log()
     from kimgnn.evaluation.metrics import metrics_table
     from kimgnn.manifest import load_manifest
     from kimgnn.training.run_directory import process_rank
@@ -89,7 +90,7 @@ def evaluate(
     ] = None,
 ) -> None:
     """Compare predictions with the labels of files, which are read as the run's manifest reads its data."""
-    _set_up_log()
+    set_up_log()
     from kimgnn.data.sources import read_configurations
     from kimgnn.evaluation.metrics import compare, error_metrics, metrics_table
     from kimgnn.evaluation.report import write_report
@@ -104,41 +105,7 @@ def evaluate(
         )
     print(metrics_table({split: error_metrics(found) for split, found in parities.items()}))
     if report is not None:
-        print(f"report in {write_report(report, parities, {}, trained.manifest)}")
-
-
-@app.command()
-def predict(
-    run: Trained,
-    files: Annotated[list[Path], typer.Argument(help="Structures, any format ASE reads, one or more a file.")],
-    output: Annotated[Path, typer.Option(help="Extended XYZ file to write.")] = Path("predictions.extxyz"),
-    force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
-) -> None:
-    """Predict energy (eV), forces (eV/Å) and stress (eV/Å³); a file that cannot be used does not stop the others."""
-    _set_up_log()
-    import ase.io
-
-    from kimgnn.files import atomic_write
-
-    if output.exists() and not force:
-        raise DataError("exists already", where=str(output), remedy="Give another --output, or --force.")
-    trained = _load(run)
-    n_predicted = 0
-    problems: list[Problem] = []
-    with atomic_write(output) as stream:
-        for file in files:
-            try:
-                predicted = _predicted(trained, file)
-            except DataError as error:
-                problems += error.problems
-                continue
-            ase.io.write(stream, predicted, format="extxyz")
-            n_predicted += len(predicted)
-        if n_predicted == 0:
-            raise DataError(problems=problems)
-    print(f"{n_predicted} structures in {output}")
-    if problems:
-        raise DataError(problems=problems)
+        print(f"report in {write_report(report, parities, {}, trained.manifest).path}")
 
 
 @app.command()
@@ -175,7 +142,7 @@ def export(
     ] = False,
 ) -> None:
     """Write a KIM portable model in each format, if in Python, ASE and LAMMPS it gives what PyTorch gives."""
-    _set_up_log()
+    set_up_log()
     from functools import partial
 
     from kimgnn.export.driver import driver_name, install_driver, install_model, is_installed
@@ -238,7 +205,7 @@ def verify(
     force: Annotated[bool, typer.Option("--force", help="Overwrite a report in that folder.")] = False,
 ) -> None:
     """Run OpenKIM's ten verification checks on a KIM model; exit status 1 if it does not pass them all."""
-    _set_up_log()
+    set_up_log()
     from kimgnn.verify.verification import verify_model
     from kimgnn.verify.verification_report import REPORT, write_verification
 
@@ -284,18 +251,6 @@ def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
     raise typer.Exit(code=0 if all(check.found for check in checks) else 1)
 
 
-def _set_up_log() -> None:
-    """Log plain lines to the terminal, and import KLIFF without its own log, which makes a file where the user is."""
-    from loguru import logger
-
-    logger.remove()
-    logger.add(lambda line: print(line, end="", file=sys.stderr), format="{message}", level="INFO")
-    # KLIFF warns at import that its descriptors are missing; graphs do without them.
-    logger.disable("kliff.transforms.configuration_transforms.descriptors")
-    with patch.object(logger, "configure"):
-        import kliff  # noqa: F401
-
-
 def _load(path: Path) -> Checkpoint:
     """Load a checkpoint, or the best one of a run directory."""
     from kimgnn.models.checkpoint import load_checkpoint
@@ -304,32 +259,12 @@ def _load(path: Path) -> Checkpoint:
 
 
 def _predict(trained: Checkpoint, configurations: Sequence[Configuration]) -> list[Prediction]:
-    from kimgnn.evaluation.predict import predict
+    from kimgnn.evaluation.predict import predict as predict_in_batches
     from kimgnn.physics.potential import Potential
     from kimgnn.registry import TRANSFORMS
 
     transform = TRANSFORMS.get(trained.transform["name"])(**trained.transform["kwargs"])
-    return predict(Potential(trained.network), configurations, transform)
-
-
-def _predicted(trained: Checkpoint, file: Path) -> list[ase.Atoms]:
-    """Return the structures of a file with predictions in the place of their labels."""
-    import ase
-
-    from kimgnn.data.from_atoms import configuration_from_atoms
-    from kimgnn.data.sources import read_structures
-    from kimgnn.evaluation.predict import with_predictions
-
-    structures = list(read_structures(file, "FILES"))
-    configurations = [
-        # without labels, which may be wrong here
-        configuration_from_atoms(
-            ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc), identifier=identifier
-        )
-        for identifier, atoms in structures
-    ]
-    predictions = _predict(trained, configurations)
-    return [with_predictions(atoms, prediction) for (_, atoms), prediction in zip(structures, predictions, strict=True)]
+    return predict_in_batches(Potential(trained.network), configurations, transform)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

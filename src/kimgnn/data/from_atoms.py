@@ -3,17 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import ase
 import numpy as np
+from ase.calculators.singlepoint import SinglePointCalculator
 from kliff.dataset import Configuration
 
 from kimgnn.data.labels import KEYS, KEYS_PRESENT, checked_label, find_label, keys_present
+from kimgnn.data.parsing import decoded, is_missing
 from kimgnn.data.units import conversion
 from kimgnn.errors import DataError
 from kimgnn.fields import ENERGY, FORCES, LABELS, STRESS
 
 UNITS = {ENERGY: "eV", FORCES: "eV/Å", STRESS: "eV/Å^3"}
+
+
+def attach_values(atoms: ase.Atoms, values: Mapping[str, Any], forces_key: str = FORCES) -> None:
+    """Put what a table has for a structure where labels are looked for: text as the number or list it spells."""
+    for name, value in values.items():
+        if not is_missing(value):
+            store = atoms.arrays if name == forces_key else atoms.info
+            store[name] = decoded(value)
+
+
+def values_of(atoms: ase.Atoms) -> dict[str, Any]:
+    """Return all that a file has for a structure beside its geometry: info, arrays of its atoms, results."""
+    results = atoms.calc.results if isinstance(atoms.calc, SinglePointCalculator) else {}
+    arrays = {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
+    return {**results, **arrays, **atoms.info}
 
 
 def configuration_from_atoms(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from glob import glob
 from itertools import islice
@@ -12,14 +14,22 @@ from typing import Any, Final
 
 import ase
 import kliff.dataset.dataset as kliff_dataset
+from ase.db import connect
 from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats, string2index
 from kliff.dataset import Configuration, Dataset
 
-from kimgnn.data.from_atoms import configuration_from_atoms
+from kimgnn.cache import Cache, user_folder
+from kimgnn.data.cif_folder import read_cif_folder
+from kimgnn.data.from_atoms import attach_values, configuration_from_atoms, values_of
 from kimgnn.data.labels import checked_label, find_label, has_label
+from kimgnn.data.matbench import read_matbench
+from kimgnn.data.parsing import is_missing, parsed
+from kimgnn.data.records import Entry, Item, Record, set_aside
+from kimgnn.data.table import read_table
+from kimgnn.data.targets import COLUMN_OF, COLUMNS, VALUES, TargetSpec, encode_targets
 from kimgnn.data.weights import apply_weights
-from kimgnn.errors import DataError, ManifestError, did_you_mean
+from kimgnn.errors import DataError, ManifestError, Problem, did_you_mean
 from kimgnn.fields import ENERGY, FORCES, LABELS, STRESS
 
 KLIFF_KEYS: Final[dict[str, tuple[str, ...]]] = {
@@ -29,30 +39,87 @@ KLIFF_KEYS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Names in KLIFF's own extended XYZ, which its reader does not let a manifest change."""
 
-TYPES: Final = ("ase", "path", "colabfit")
+TYPES: Final = ("ase", "path", "colabfit", "cif_folder", "table", "matbench", "materials_project")
+
+CRYSTALS: Final = ("cif_folder", "table", "matbench", "materials_project")
+"""Types whose structures are parsed from text or mappings; their identifiers are the source's own ids."""
+
+DATABASES: Final = ("db", "json")
+"""ASE's names of the formats of its databases."""
+
+SHOWN: Final = 5
+"""Ids that a message about many of them names."""
+
+STRUCTURES: Final = "structures"
+"""Name of the file of a `Cache` of parsed structures."""
 
 
-def read_configurations(dataset: Mapping[str, Any], where: str = "dataset") -> list[Configuration]:
-    """Return the structures that a manifest's ``dataset`` block names, in the order of files and frames.
+def read_configurations(
+    dataset: Mapping[str, Any], where: str = "dataset", targets: Sequence[TargetSpec] = ()
+) -> list[Configuration]:
+    """Return the structures that a manifest's ``dataset`` block names, in the order of files and frames or rows.
 
-    ``type: ase`` reads any format ASE reads; ``type: path`` reads KLIFF's folders of extended XYZ files, where a label
-    that is asked for by its usual name is found under KLIFF's too; ``type: colabfit`` asks KLIFF. ``path`` is a file,
-    a folder (searched to the bottom, hidden files left out), a glob, or a list of those. ``slices`` counts over all of
-    them together.
+    ``type: ase`` reads any format ASE reads, its databases included; ``type: path`` reads KLIFF's folders of extended
+    XYZ files, where a label that is asked for by its usual name is found under KLIFF's too; ``type: colabfit`` asks
+    KLIFF; ``cif_folder`` reads CGCNN's folders, ``table`` and ``matbench`` files with a structure in each row, and
+    ``materials_project`` downloads. ``path`` is a file, a folder (searched to the bottom, hidden files left out), a
+    glob, or a list of those. ``slices`` counts over all of them together.
 
     Args:
-        dataset: ``type``, ``path``, ``slices``, ``keys``, ``units``, ``stress_positive``, ``weights`` and
-            ``colabfit_dataset``, as in the manifest.
+        dataset: ``type``, ``path``, ``slices``, ``keys``, ``units``, ``stress_positive``, ``weights``, ``targets``,
+            ``on_error``, and what belongs to one type, as in the manifest.
         where: Dotted path of the block, for messages.
+        targets: What heads learn; ``dataset["targets"]`` says where it is, by default under its own name.
 
     Returns:
         Configurations with labels in eV, eV/Å, eV/Å³, ``None`` where missing; ``metadata`` holds ``index``, the
-        position in this list, and ``identifier``, ``file.xyz:12`` for the file and its frame, counted from 0.
+        position in this list, ``identifier``, an id or ``file.xyz:12`` for the file and its frame, counted from 0, and
+        ``targets``, see `targets.TARGETS`.
 
     Raises:
-        DataError: A file is missing, empty, unreadable or without structures, or a structure, label or weight is bad.
+        DataError: A file is missing, empty, unreadable or without structures, or a structure, label, target or weight
+            is bad: all of them are told, by identifier.
         ManifestError: An unknown type, unit or slice.
+
+    Warns:
+        UserWarning: With ``on_error: skip``, what was left out and why.
     """
+    problems: list[Problem] = []
+    kind = _kind(dataset, where)
+    if kind == "colabfit":
+        configurations = _from_colabfit(dataset, where)
+    else:
+        records = _records(dataset, kind, where, problems)
+        configurations = list(_configurations(records, dataset, kind, targets, problems))
+    configurations, bad_targets = encode_targets(configurations, targets)
+    _report(problems + bad_targets, len(configurations), dataset, where)
+    for index, configuration in enumerate(configurations):
+        configuration.metadata = {"index": index}
+    apply_weights(configurations, dataset.get("weights"), where=f"{where}.weights")
+    return configurations
+
+
+def read_records(dataset: Mapping[str, Any], where: str = "dataset") -> list[Record]:
+    """Return the structures that a ``dataset`` block names with all values they have, checked no further.
+
+    Args:
+        dataset: See `read_configurations`; of any type but ``colabfit``.
+        where: Dotted path of the block, for messages.
+
+    Raises:
+        DataError: See `read_configurations`.
+        ManifestError: See `read_configurations`.
+    """
+    problems: list[Problem] = []
+    kind = _kind(dataset, where)
+    if kind == "colabfit":
+        raise ManifestError("has no records", where=f"{where}.type", value=kind, allowed="any other type")
+    records = _records(dataset, kind, where, problems)
+    _report(problems, len(records), dataset, where)
+    return records
+
+
+def _kind(dataset: Mapping[str, Any], where: str) -> str:
     kind = str(dataset.get("type") or "ase").lower()
     if kind not in TYPES:
         raise ManifestError(
@@ -62,15 +129,85 @@ def read_configurations(dataset: Mapping[str, Any], where: str = "dataset") -> l
             allowed=", ".join(TYPES),
             remedy=did_you_mean(kind, TYPES),
         )
-    if kind == "colabfit":
-        configurations = _from_colabfit(dataset, where)
-    else:
-        frames = _sliced(_frames(_files(dataset.get("path"), kind, f"{where}.path")), dataset.get("slices"), where)
-        configurations = [_configuration(atoms, identifier, dataset, kind) for identifier, atoms in frames]
-    for index, configuration in enumerate(configurations):
-        configuration.metadata = {"index": index}
-    apply_weights(configurations, dataset.get("weights"), where=f"{where}.weights")
-    return configurations
+    return kind
+
+
+def _report(problems: list[Problem], n_left: int, dataset: Mapping[str, Any], where: str) -> None:
+    """Raise what is wrong or, where the manifest says to skip it, warn of it."""
+    if problems and (dataset.get("on_error") != "skip" or not n_left):
+        raise DataError(problems=problems)
+    if problems:
+        entries = len({problem.where for problem in problems})
+        told = "\n".join(str(problem) for problem in problems)
+        warnings.warn(f"{where}: {entries} entries are left out, {n_left} stay:\n{told}", stacklevel=3)
+    if not n_left:
+        slices = dataset.get("slices")
+        raise DataError("no structure is left", where=f"{where}.slices" if slices else where, value=slices)
+
+
+def _records(dataset: Mapping[str, Any], kind: str, where: str, problems: list[Problem]) -> list[Record]:
+    if kind in CRYSTALS:
+        entries = _sliced(set_aside(_entries(dataset, kind, where), problems), dataset.get("slices"), where)
+        _warn_of_repeated(entries, where)
+        return list(set_aside(parsed(entries, _cache(dataset)), problems))
+    frames = _frames(_files(dataset.get("path"), kind, f"{where}.path"), dataset.get("id_column"))
+    return _sliced(set_aside(frames, problems), dataset.get("slices"), where)
+
+
+def _cache(dataset: Mapping[str, Any]) -> Cache | None:
+    option = dataset.get("cache")
+    return Cache(user_folder() if option is True else option, STRUCTURES) if option else None
+
+
+def _entries(dataset: Mapping[str, Any], kind: str, where: str) -> Iterator[Entry | Problem]:
+    if kind == "materials_project":
+        # Imported here, because hardly anyone needs it.
+        from kimgnn.data.materials_project import read_materials_project
+
+        options = dict(dataset.get("materials_project") or {})
+        fields = [*(options.get("fields") or ()), *(dataset.get("targets") or {}).values()]
+        yield from read_materials_project(options | {"fields": fields}, f"{where}.materials_project")
+        return
+    for path in _places(dataset.get("path"), f"{where}.path"):
+        if kind == "cif_folder":
+            yield from read_cif_folder(path, dataset.get("table"))
+        elif kind == "matbench":
+            yield from read_matbench(path)
+        else:
+            yield from read_table(path, dataset.get("id_column"), dataset.get("structure_column"), where)
+
+
+def _warn_of_repeated(entries: Sequence[Entry], where: str) -> None:
+    counts = Counter(entry.identifier for entry in entries)
+    repeated = [identifier for identifier, count in counts.items() if count > 1]
+    if repeated:
+        shown = ", ".join(repeated[:SHOWN]) + (", and so on" if len(repeated) > SHOWN else "")
+        warnings.warn(f"{where}: {len(repeated)} ids are there more than once: {shown}.", stacklevel=2)
+
+
+def _configurations(
+    records: Sequence[Record],
+    dataset: Mapping[str, Any],
+    kind: str,
+    targets: Sequence[TargetSpec],
+    problems: list[Problem],
+) -> Iterator[Configuration]:
+    """Yield the configurations of records; what is wrong with the labels of others goes to ``problems``."""
+    given = dataset.get("targets") or {}
+    column_of = {target.name: given.get(target.name) or target.name for target in targets}
+    for record in records:
+        try:
+            configuration = _configuration(record, dataset, kind)
+        except DataError as error:
+            problems += error.problems
+            continue
+        if targets:
+            configuration.metadata = {
+                VALUES: {name: record.values.get(column) for name, column in column_of.items()},
+                COLUMNS: tuple(record.values),
+                COLUMN_OF: column_of,
+            }
+        yield configuration
 
 
 def read_structures(
@@ -85,15 +222,20 @@ def read_structures(
     Raises:
         DataError: A file is missing, empty, unreadable or without structures.
     """
-    return _frames(_files(path, "ase", where))
+    for frame in _frames(_files(path, "ase", where)):
+        if isinstance(frame, Problem):
+            raise DataError(problems=[frame])
+        yield frame.identifier, frame.atoms
 
 
-def _configuration(atoms: ase.Atoms, identifier: str, dataset: Mapping[str, Any], kind: str) -> Configuration:
+def _configuration(record: Record, dataset: Mapping[str, Any], kind: str) -> Configuration:
     keys = {label: key for label, key in (dataset.get("keys") or {}).items() if key}
     if kind == "path":
-        keys = {label: _kliff_key(atoms, label, keys.get(label)) for label in LABELS}
+        keys = {label: _kliff_key(record.atoms, label, keys.get(label)) for label in LABELS}
+    if kind in CRYSTALS:
+        attach_values(record.atoms, record.values, keys.get(FORCES, FORCES))
     return configuration_from_atoms(
-        atoms, keys, dataset.get("units"), dataset.get("stress_positive") or "tension", identifier
+        record.atoms, keys, dataset.get("units"), dataset.get("stress_positive") or "tension", record.identifier
     )
 
 
@@ -107,6 +249,12 @@ def _kliff_key(atoms: ase.Atoms, label: str, key: str | None) -> str:
 
 def _files(path: str | Path | Sequence[str | Path] | None, kind: str, where: str) -> Iterator[Path]:
     """Yield the files that ``path`` stands for, sorted within each folder and glob."""
+    for place in _places(path, where):
+        yield from _inside(place, kind, where) if place.is_dir() else [place]
+
+
+def _places(path: str | Path | Sequence[str | Path] | None, where: str) -> Iterator[Path]:
+    """Yield the files and folders that ``path`` names, sorted within each glob."""
     if not path:
         raise ManifestError("a file, folder or glob is needed", where=where)
     for entry in [path] if isinstance(path, str | Path) else path:
@@ -121,8 +269,7 @@ def _files(path: str | Path | Sequence[str | Path] | None, kind: str, where: str
                 value=str(entry),
                 remedy=did_you_mean(Path(entry).name, beside),
             )
-        for item in map(Path, found):
-            yield from _inside(item, kind, where) if item.is_dir() else [item]
+        yield from map(Path, found)
 
 
 def _inside(folder: Path, kind: str, where: str) -> Iterator[Path]:
@@ -148,29 +295,44 @@ def _is_readable(path: Path) -> bool:
         return False
 
 
-def _frames(files: Iterator[Path]) -> Iterator[tuple[str, ase.Atoms]]:
-    """Yield identifier and structure of every frame of every file."""
+def _frames(files: Iterator[Path], id_key: str | None = None) -> Iterator[Record | Problem]:
+    """Yield the frames of every file; where a file cannot be read any further, what is wrong with it."""
     for path in files:
         number = -1
         try:
-            for number, atoms in enumerate(iread(path, index=":", do_not_split_by_at_sign=True)):
+            for number, atoms in enumerate(_read_with_ase(path)):
                 _set_pbc(atoms)
-                yield f"{path}:{number}", atoms
+                identifier = atoms.info.get(id_key) if id_key is not None else None
+                named = f"{path}:{number}" if is_missing(identifier) else str(identifier)
+                yield Record(named, atoms, values_of(atoms))
         except Exception as error:  # ASE's readers raise whatever they stumble on
-            where = str(path) if number < 0 else f"{path}, after frame {number}"
-            if path.is_file() and path.stat().st_size == 0:
-                raise DataError("the file is empty", where=where, remedy="Write it again, or remove it.") from error
-            if isinstance(error, KeyError) and re.fullmatch("[A-Z][a-z]?", str(error.args[0])):
-                raise DataError(
-                    "there is no such chemical element", where=where, value=error.args[0], remedy="Correct the symbol."
-                ) from error
-            raise DataError(
-                f"cannot be read: {type(error).__name__}: {error}",
-                where=where,
-                remedy="If it is not meant to be data, name the others with a glob.",
-            ) from error
+            yield _unreadable(path, number, error)
+            continue
         if number < 0:
-            raise DataError("the file has no structure", where=str(path))
+            yield Problem(str(path), "the file has no structure")
+
+
+def _read_with_ase(path: Path) -> Iterator[ase.Atoms]:
+    """Yield the structures of a file; those of a database with its key-value pairs and data as their info."""
+    if not os.path.getsize(path) or filetype(str(path)) not in DATABASES:
+        yield from iread(path, index=":", do_not_split_by_at_sign=True)
+        return
+    for row in connect(str(path), serial=True).select():
+        atoms = row.toatoms()
+        atoms.info.update(row.data)
+        atoms.info.update(row.key_value_pairs)
+        yield atoms
+
+
+def _unreadable(path: Path, number: int, error: Exception) -> Problem:
+    """Return what an error says of a file of which ``number`` is the last frame read, -1 if none."""
+    where = str(path) if number < 0 else f"{path}, after frame {number}"
+    if path.is_file() and path.stat().st_size == 0:
+        return Problem(where, "the file is empty", remedy="Write it again, or remove it.")
+    if isinstance(error, KeyError) and re.fullmatch("[A-Z][a-z]?", str(error.args[0])):
+        return Problem(where, "there is no such chemical element", error.args[0], remedy="Correct the symbol.")
+    reason = f"cannot be read: {type(error).__name__}: {error}"
+    return Problem(where, reason, remedy="If it is not meant to be data, name the others with a glob.")
 
 
 def _set_pbc(atoms: ase.Atoms) -> None:
@@ -179,7 +341,7 @@ def _set_pbc(atoms: ase.Atoms) -> None:
         atoms.pbc = atoms.info.pop(key)
 
 
-def _sliced(frames: Iterator[tuple[str, ase.Atoms]], slices: str | None, where: str) -> list[tuple[str, ase.Atoms]]:
+def _sliced(frames: Iterator[Item], slices: str | None, where: str) -> list[Item]:
     if slices is None:
         return list(frames)
     try:
@@ -187,14 +349,11 @@ def _sliced(frames: Iterator[tuple[str, ase.Atoms]], slices: str | None, where: 
         index = index if isinstance(index, slice) else slice(index, index + 1 or None)
         # A slice that only counts forwards need not read what it leaves out at the end.
         forwards = min(index.start or 0, index.stop or 0) >= 0 and (index.step or 1) > 0
-        chosen = list(islice(frames, index.start, index.stop, index.step) if forwards else list(frames)[index])
+        return list(islice(frames, index.start, index.stop, index.step) if forwards else list(frames)[index])
     except ValueError as error:
         raise ManifestError(
             "is not a slice", where=f"{where}.slices", value=slices, allowed="start:stop:step, such as '::10'"
         ) from error
-    if not chosen:
-        raise DataError("no structure is left", where=f"{where}.slices", value=slices)
-    return chosen
 
 
 def _from_colabfit(dataset: Mapping[str, Any], where: str) -> list[Configuration]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,8 +13,11 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
 from kimgnn.evaluation.history import History
-from kimgnn.evaluation.metrics import MEASURES, Measure, Parity
+from kimgnn.evaluation.metrics import HEAD_METRICS, MEASURES, Measure, Parity, with_unit
 from kimgnn.fields import LABELS
+
+if TYPE_CHECKING:
+    from kimgnn.models.tasks import Task
 
 SPLITS: Final = ("train", "val", "test")
 COLOURS: Final = {"train": "#0072B2", "val": "#D55E00", "test": "#009E73"}
@@ -25,26 +28,41 @@ DENSE: Final = 2000
 
 GRID: Final = "#D9D9D9"
 
+COLUMNS: Final = 3
+"""Panels of learning curves beside one another."""
 
-def learning_curves(history: History) -> Figure:
-    """Return the loss and the mean absolute error of each label against the epoch, on logarithmic axes.
+FALLING: Final = ("loss", "mae", "rmse", "mae_per_atom", "mae_log10", "mad_ratio")
+"""Quantities that fall by orders of magnitude while a network learns; scores rise to 1."""
+
+
+def learning_curves(history: History, tasks: Sequence[Task] = ()) -> Figure:
+    """Return the loss and the metrics of each label and head against the epoch, errors on logarithmic axes.
 
     A dotted line marks the epoch with the lowest validation loss, or training loss where there is no validation.
     """
     panels = {"loss": "loss"}
     for label in LABELS:
-        if any(f"{split}_{label}_mae" in history for split in SPLITS):
-            panels[f"{label}_mae"] = f"{label} MAE ({MEASURES[label].error_unit})"
-    figure = Figure(figsize=(4.2 * len(panels), 3.6), layout="constrained")
-    axes = figure.subplots(1, len(panels), squeeze=False)[0]
+        panels[f"{label}_mae"] = f"{label} MAE ({MEASURES[label].error_unit})"
+    for task in tasks:
+        for metric, title in HEAD_METRICS[task.kind].items():
+            unit = task.unit if metric in ("mae", "rmse") else ""
+            panels[f"{task.name}_{metric}"] = with_unit(f"{task.name} {title}", unit)
+    panels = {key: title for key, title in panels.items() if any(f"{split}_{key}" in history for split in SPLITS)}
+    n_columns = min(len(panels), COLUMNS)
+    n_rows = -(-len(panels) // n_columns)
+    figure = Figure(figsize=(4.2 * n_columns, 3.6 * n_rows), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
     best = _best_epoch(history)
-    for ax, (quantity, title) in zip(axes, panels.items(), strict=True):
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    for ax, (quantity, title) in zip(axes, panels.items(), strict=False):
         for split in SPLITS:
             if f"{split}_{quantity}" in history:
                 epochs, values = history[f"{split}_{quantity}"]
                 marker = "o" if len(epochs) < 30 else None
                 ax.plot(epochs, values, color=COLOURS[split], label=split, marker=marker, markersize=3, linewidth=1.4)
-        _logarithmic(ax)
+        if quantity.endswith(FALLING):
+            _logarithmic(ax)
         if best is not None:
             ax.axvline(best, color="#555555", linestyle=":", linewidth=1.2, label=f"best (epoch {best})")
         ax.set_title(title, fontsize=10)
@@ -75,14 +93,13 @@ def _best_epoch(history: History) -> int | None:
     return None
 
 
-def parity_plot(label: str, parities: Mapping[str, Parity]) -> Figure:
+def parity_plot(measure: Measure, parities: Mapping[str, Parity]) -> Figure:
     """Return predictions against labels, one square panel a split, all on the same equal axes.
 
     Args:
-        label: ``energy``, ``forces`` or ``stress``.
+        measure: What is compared, and its units.
         parities: Split -> labels and predictions; at least one.
     """
-    measure = MEASURES[label]
     limits = _limits(parities)
     figure = Figure(figsize=(4.1 * len(parities) + 0.5, 4.3), layout="compressed")
     axes = figure.subplots(1, len(parities), squeeze=False, sharex=True, sharey=True)[0]
@@ -100,11 +117,11 @@ def parity_plot(label: str, parities: Mapping[str, Parity]) -> Figure:
         ax.text(0.04, 0.96, text, transform=ax.transAxes, va="top", fontsize=9)
         _error_histogram(ax, parity, measure, colour)
         ax.set(xlim=limits, ylim=limits, aspect="equal", title=split)
-        ax.set_xlabel(f"reference {measure.quantity} ({measure.unit})")
+        ax.set_xlabel(with_unit(f"reference {measure.quantity}", measure.unit))
         ax.locator_params(nbins=6)
         ax.grid(True, color=GRID, linewidth=0.6)
         ax.set_axisbelow(True)
-    axes[0].set_ylabel(f"predicted {measure.quantity} ({measure.unit})")
+    axes[0].set_ylabel(with_unit(f"predicted {measure.quantity}", measure.unit))
     return figure
 
 
@@ -144,7 +161,46 @@ def _error_histogram(ax: Axes, parity: Parity, measure: Measure, colour: str) ->
     inset.spines[["top", "left", "right"]].set_visible(False)
     inset.tick_params(labelsize=7)
     inset.locator_params(axis="x", nbins=4)
-    inset.set_xlabel(f"error ({measure.error_unit})", fontsize=7, labelpad=1)
+    inset.set_xlabel(with_unit("error", measure.error_unit), fontsize=7, labelpad=1)
+
+
+def label_plot(targets: Mapping[str, tuple[Task, Mapping[str, NDArray[np.float64]]]]) -> Figure:
+    """Return how the labels are distributed in each split: shares of the values, or of the classes.
+
+    Args:
+        targets: Name with its unit -> task, and split -> labels ``(n_values,)``, NaN where missing, as
+            `kimgnn.evaluation.regression.drawn` returns them.
+    """
+    n_columns = min(len(targets), COLUMNS)
+    n_rows = -(-len(targets) // n_columns)
+    figure = Figure(figsize=(4.2 * n_columns, 3.2 * n_rows), layout="constrained")
+    axes = figure.subplots(n_rows, n_columns, squeeze=False).ravel()
+    for ax in axes[len(targets) :]:
+        ax.remove()
+    for ax, (title, (task, by_split)) in zip(axes, targets.items(), strict=False):
+        known = {split: values[np.isfinite(values)] for split, values in by_split.items()}
+        known = {split: values for split, values in known.items() if values.size}
+        if task.kind == "classification":
+            ax.set_xticks(range(len(task.classes)), task.classes, fontsize=9)
+        else:
+            edges = np.histogram_bin_edges(np.concatenate(list(known.values())), bins=40)
+            ax.set_xlabel(title)
+        width = 0.8 / max(len(known), 1)
+        for index, (split, values) in enumerate(known.items()):
+            style = {"color": COLOURS.get(split, "#555555"), "label": f"{split} ({len(values):,})"}
+            if task.kind == "classification":
+                shares = np.bincount(values.astype(np.int64), minlength=len(task.classes)) / len(values)
+                ax.bar(np.arange(len(shares)) + (index - (len(known) - 1) / 2) * width, shares, width, **style)
+            else:
+                shares = np.histogram(values, edges)[0] / len(values)
+                ax.stairs(shares, edges, linewidth=1.3, **style)
+        ax.set_ylabel("share")
+        ax.set_ylim(bottom=0)
+        ax.set_title(task.name, fontsize=10)
+        ax.grid(True, axis="y", color=GRID, linewidth=0.6)
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.legend(frameon=False, fontsize=8)
+    return figure
 
 
 def dimer_plot(

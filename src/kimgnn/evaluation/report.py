@@ -1,10 +1,12 @@
-"""The report of a run: a table, the pictures, and the same numbers for programs."""
+"""The report of a comparison: a table, the pictures, and the same numbers for programs."""
 
 from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,31 @@ import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from kimgnn.evaluation.class_plots import confusion_plot, roc_plot
+from kimgnn.evaluation.classification import Classification
+from kimgnn.evaluation.heads import HeadResult, head_metrics
 from kimgnn.evaluation.history import History
-from kimgnn.evaluation.metrics import Parity, error_metrics, metrics_table
+from kimgnn.evaluation.metrics import MEASURES, Parity, error_metrics, metrics_table
 from kimgnn.evaluation.plots import learning_curves, parity_plot
+from kimgnn.evaluation.regression import Regression
 from kimgnn.fields import LABELS
 from kimgnn.files import atomic_write
+from kimgnn.models.tasks import Task
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written.
+
+    Attributes:
+        path: The file to open.
+        metrics: Split -> metric -> value.
+        pictures: Title -> file, beside ``path``.
+    """
+
+    path: Path
+    metrics: dict[str, dict[str, float]]
+    pictures: dict[str, str]
 
 
 def write_report(
@@ -24,7 +46,8 @@ def write_report(
     parities: Mapping[str, Mapping[str, Parity]],
     history: History,
     manifest: Mapping[str, Any],
-) -> Path:
+    heads: Mapping[str, Mapping[str, HeadResult]] | None = None,
+) -> Report:
     """Write ``report.md``, ``metrics.json``, ``metrics.csv`` and the pictures, each complete or not at all.
 
     Args:
@@ -32,38 +55,83 @@ def write_report(
         parities: Split (``train``, ``val``, ``test``) -> label -> labels and predictions, as `compare` returns.
         history: Metrics against the epoch; may be empty.
         manifest: The run's manifest, quoted at the end of the report.
-
-    Returns:
-        The path of ``report.md``.
+        heads: Split -> head -> labels and predictions, as `kimgnn.evaluation.heads.compare_heads` returns.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    metrics = {split: error_metrics(found) for split, found in parities.items()}
+    heads = {split: (heads or {}).get(split, {}) for split in parities}
+    metrics = {split: error_metrics(found) | head_metrics(heads[split]) for split, found in parities.items()}
+    confusions = {
+        split: {
+            f"{name}_confusion": result.confusion().tolist()
+            for name, result in results.items()
+            if isinstance(result, Classification)
+        }
+        for split, results in heads.items()
+    }
     with atomic_write(folder / "metrics.json") as file:
-        json.dump(metrics, file, indent=2)
+        json.dump({split: values | confusions[split] for split, values in metrics.items()}, file, indent=2)
     with atomic_write(folder / "metrics.csv") as file:
         writer = csv.writer(file)
         writer.writerow(["split", "metric", "value"])
         writer.writerows([split, name, value] for split, values in metrics.items() for name, value in values.items())
 
+    tasks = list({name: result.task for results in heads.values() for name, result in results.items()}.values())
     pictures: dict[str, str] = {}
-    for label in LABELS:
-        found = {split: labels[label] for split, labels in parities.items() if label in labels}
-        if found:
-            pictures[f"Parity: {label}"] = _save(parity_plot(label, found), folder / f"parity_{label}.png")
-    if history:
-        pictures["Learning curves"] = _save(learning_curves(history), folder / "learning_curves.png")
-
-    sections = ["# Report", "## Errors", metrics_table(metrics)]
+    for title, (name, figure) in _figures(parities, history, heads, tasks).items():
+        pictures[title] = save_figure(figure, folder / name)
+    sections = ["# Report", "## Errors", metrics_table(metrics, tasks)]
+    if notes := undefined_metrics(heads):
+        sections.append("\n".join(f"- {note}" for note in notes))
     for title, name in pictures.items():
         sections += [f"## {title}", f"![{title}]({name})"]
     sections += ["## Manifest", f"```yaml\n{yaml.safe_dump(dict(manifest), sort_keys=False, allow_unicode=True)}```"]
     with atomic_write(folder / "report.md") as file:
         file.write("\n\n".join(sections) + "\n")
-    return folder / "report.md"
+    return Report(folder / "report.md", metrics, pictures)
 
 
-def _save(figure: Figure, path: Path) -> str:
+def undefined_metrics(heads: Mapping[str, Mapping[str, HeadResult]]) -> list[str]:
+    """Return a sentence for each metric that has no value, and why, for split -> head -> result."""
+    return [
+        f"{name}, {split}: {metric} is not defined: {reason}."
+        for split, results in heads.items()
+        for name, result in results.items()
+        for metric, reason in result.undefined().items()
+    ]
+
+
+def save_figure(figure: Figure, path: Path) -> str:
+    """Write a figure as PNG, whole or not at all, and return the file's name."""
     with atomic_write(path, "wb") as file:
         FigureCanvasAgg(figure).print_figure(file, format="png", dpi=150)
     return path.name
+
+
+def _figures(
+    parities: Mapping[str, Mapping[str, Parity]],
+    history: History,
+    heads: Mapping[str, Mapping[str, HeadResult]],
+    tasks: Sequence[Task],
+) -> dict[str, tuple[str, Figure]]:
+    """Return title -> file name and figure."""
+    figures: dict[str, tuple[str, Figure]] = {}
+    for label in LABELS:
+        found = {split: labels[label] for split, labels in parities.items() if label in labels}
+        if found:
+            figures[f"Parity: {label}"] = (f"parity_{label}.png", parity_plot(MEASURES[label], found))
+    for task in tasks:
+        stem = re.sub(r"[^\w.-]+", "_", task.name)
+        results = {split: named[task.name] for split, named in heads.items() if task.name in named}
+        classified = {split: result for split, result in results.items() if isinstance(result, Classification)}
+        compared = {split: result.parity() for split, result in results.items() if isinstance(result, Regression)}
+        if compared:
+            measure = next(measure for measure, _ in compared.values())
+            figure = parity_plot(measure, {split: parity for split, (_, parity) in compared.items()})
+            figures[f"Parity: {task.name}"] = (f"parity_{stem}.png", figure)
+        if classified:
+            figures[f"ROC: {task.name}"] = (f"roc_{stem}.png", roc_plot(classified))
+            figures[f"Confusion: {task.name}"] = (f"confusion_{stem}.png", confusion_plot(classified))
+    if history:
+        figures["Learning curves"] = ("learning_curves.png", learning_curves(history, tasks))
+    return figures

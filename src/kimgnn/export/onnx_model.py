@@ -13,9 +13,11 @@ import onnx
 import torch
 from onnx import ModelProto
 from torch import Tensor
+from torch._decomp import get_decompositions
 from torch.fx import GraphModule, Node
 
 from kimgnn.errors import ExportError
+from kimgnn.export.folding import fold_shifts
 from kimgnn.export.onnx_padding import OPSET, pad_and_unpad, padded_names
 from kimgnn.export.sums import TABLES, replace_scatters
 from kimgnn.export.tracing import aten, example_inputs, trace
@@ -43,6 +45,7 @@ def export_onnx(network: Network, metadata: Mapping[str, str]) -> ModelProto:
     layers = network.num_layers
     module = trace(network, _DECOMPOSITIONS)
     replace_scatters(module, layers)
+    fold_shifts(module)
     _keep_constants_exact(module)
     model = pad_and_unpad(_to_onnx(module, layers), layers, float(network.cutoff))
     onnx.helper.set_model_props(model, dict(metadata))
@@ -86,7 +89,7 @@ def _to_onnx(module: GraphModule, layers: int) -> ModelProto:
     """Return what torch's exporter makes of a traced network on padded graphs."""
     inputs = example_inputs(layers)
     n_edges, n_pairs, n_receivers = inputs[1].shape[1], inputs[3].shape[0], inputs[5].shape[0]
-    tables = [(n_receivers, n_edges // n_receivers), (n_pairs, 2), (n_edges, 1)]
+    tables = [(n_receivers, n_edges // n_receivers), (n_pairs,), (n_pairs,), (n_edges,)]
     inputs += [torch.zeros(shape, dtype=torch.int64) for shape in tables]
     dynamic = torch.export.Dim.DYNAMIC
     shapes = [{0: dynamic} for _ in inputs]
@@ -177,6 +180,8 @@ def _slice_backward(gradient: Tensor, sizes: list[int], dimension: int, start: i
         return NotImplemented
     rest = list(sizes)
     rest[dimension] = sizes[dimension] - gradient.shape[dimension]
+    if isinstance(rest[dimension], int) and rest[dimension] == 0:
+        return gradient
     return torch.cat([gradient, gradient.new_zeros(rest)], dimension)
 
 
@@ -217,4 +222,6 @@ _DECOMPOSITIONS: Final[dict[Any, Any]] = {
     aten.softplus_backward.default: _softplus_backward,
     aten.slice_backward.default: _slice_backward,
     aten.pow.Tensor_Scalar: _power,
+    # torch's own: ONNX has no backward pass of these.
+    **get_decompositions([aten.silu, aten.silu_backward, aten.native_layer_norm, aten.native_layer_norm_backward]),
 }

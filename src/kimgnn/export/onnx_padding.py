@@ -23,8 +23,7 @@ _PAD: Final = """
 pad (int64[n_nodes] species_codes, int64[2, n_edges] edge_index, double[n_edges, 3] edge_vectors,
      int64[n_layers] node_counts, int64[n_layers] edge_counts, int64[n_edges] reverse_edge)
  => ({outputs}, int64[n_edges] slot_of_edge)
-<int64 zero = {{0}}, int64 one = {{1}}, int64[1] zeros = {{0}}, int64[1] ones = {{1}}, int64[1] flat = {{-1}},
- int64[2] one_column = {{-1, 1}}, int64[2] ends = {{2, -1}},
+<int64 zero = {{0}}, int64 one = {{1}}, int64[1] zeros = {{0}}, int64[1] ones = {{1}}, int64[1] flat = {{-1}}, int64[2] ends = {{2, -1}},
  double[1, 3] far = {{{far!r}, 0.0, 0.0}}>
 {{
   sender = Gather (edge_index, zero)
@@ -80,18 +79,14 @@ pad (int64[n_nodes] species_codes, int64[2, n_edges] edge_index, double[n_edges,
   padded_edge_of_pair = Concat <axis = 0> (any_padding, first_slots)
   second_edges = Gather (reverse_edge, first_edges)
   second_slots = Gather (slot_or_none, second_edges)
-  none_and_first_slots = Concat <axis = 0> (n_slots, first_slots)
-  none_and_second_slots = Concat <axis = 0> (n_slots, second_slots)
-  first_column = Reshape (none_and_first_slots, one_column)
-  second_column = Reshape (none_and_second_slots, one_column)
-  edges_of_pair = Concat <axis = 1> (first_column, second_column)
+  first_edge_of_pair = Concat <axis = 0> (n_slots, first_slots)
+  second_edge_of_pair = Concat <axis = 0> (n_slots, second_slots)
 
   n_pairs = Shape (padded_edge_of_pair)
   all_pairs = Squeeze (n_pairs)
   pairs = Range (one, all_pairs, one)
   no_pair = Expand (n_pairs, n_slots)
-  pair_of_slot = ScatterElements (no_pair, first_slots, pairs)
-  pair_of_vector = Reshape (pair_of_slot, one_column)
+  pair_of_vector = ScatterElements (no_pair, first_slots, pairs)
   pairs_before = Concat <axis = 0> (zeros, pair_of_first)
   pairs_of_layer = Gather (pairs_before, edge_counts)
   pairs_of_layer_and_far = Add (pairs_of_layer, ones)

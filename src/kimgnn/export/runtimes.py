@@ -140,6 +140,7 @@ def _load_onnx(path: Path) -> RunnableModel:
         raise ModelError("onnxruntime is not installed", where=str(path), remedy="pip install kimgnn[onnx]") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
+    options.enable_mem_pattern = False  # a plan of the memory for each number of edges, of which every step has another
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own kinds

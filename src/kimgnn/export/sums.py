@@ -7,27 +7,31 @@ sender are the reverses of its own, and a pair has two. Tables that say so becom
 """
 
 from collections.abc import Iterator
+from functools import reduce
 from typing import Any, Final, NamedTuple
 
 from torch.fx import Graph, GraphModule, Node
 
 from kimgnn.export.tracing import aten, shape_of
 
-TABLES: Final = ("edges_of_sender", "edges_of_pair", "pair_of_vector")
-"""Inputs that are added: ``(n_receivers, degree)``, ``(n_pairs, 2)`` and ``(n_edges, 1)`` int64.
+TABLES: Final = ("edges_of_sender", "first_edge_of_pair", "second_edge_of_pair", "pair_of_vector")
+"""Inputs that are added: ``(n_receivers, degree)``, twice ``(n_pairs,)``, and ``(n_edges,)`` int64.
 
-The edges that leave a node, the edges of a pair, the pair that an edge vector is used for. An index beyond the terms
-that a layer has stands for none.
+The edges that leave a node, the two edges of a pair, the pair that an edge vector is used for. An index beyond the
+terms that a layer has stands for none.
 """
 
 
 class _Sum(NamedTuple):
-    """A sum whose terms stand at known places: over this index into so many rows, of so many terms, by this table."""
+    """A sum whose terms stand at known places: over this index into so many rows, of so many terms, by these tables.
+
+    Each table names terms of a row: one, or as many as it has columns. Without any, the terms follow each other.
+    """
 
     over: Node
     rows: str
     terms: str | None
-    table: Node | None
+    tables: tuple[Node, ...]
 
 
 def replace_scatters(module: GraphModule, layers: int) -> None:
@@ -59,11 +63,7 @@ def replace_scatters(module: GraphModule, layers: int) -> None:
                 spread = graph.call_function(aten.expand_as.default, (spread, source))
                 result = graph.call_function(aten.scatter_add.default, (target, dimension, spread, source))
             else:
-                rows, *rest = target.args[1]
-                if known.table is not None:
-                    source = _gather_terms(graph, source, index, known.table, target.args[1])
-                beside = graph.call_function(aten.view.default, (source, [rows, -1, *rest]))
-                result = graph.call_function(aten.sum.dim_IntList, (beside, [1]))
+                result = _sum_of_terms(graph, source, index, known.tables, target.args[1])
         node.replace_all_uses_with(result)
         graph.erase_node(node)
     graph.eliminate_dead_code()
@@ -73,7 +73,7 @@ def replace_scatters(module: GraphModule, layers: int) -> None:
 def _known_sums(module: GraphModule, tables: list[Node], layers: int) -> Iterator[_Sum]:
     """Yield the sums whose terms stand at known places."""
     _, edge_index, edge_vectors, edge_of_pair, pair_of_edge, *prefixes = module.graph.find_nodes(op="placeholder")
-    edges_of_sender, edges_of_pair, pair_of_vector = tables
+    edges_of_sender, first_of_pair, second_of_pair, pair_of_vector = tables
     nodes, edges, pairs = (
         [shape_of(prefix)[0] for prefix in prefixes[start : start + layers]] for start in range(0, 3 * layers, layers)
     )
@@ -81,11 +81,11 @@ def _known_sums(module: GraphModule, tables: list[Node], layers: int) -> Iterato
     ends = {end.args[2]: end for end in edge_index.users if end.target is aten.select.int}
     for layer in range(layers):
         if 1 in ends:
-            yield _Sum(ends[1], nodes[layer], edges[layer], None)
+            yield _Sum(ends[1], nodes[layer], edges[layer], ())
         if 0 in ends:
-            yield _Sum(ends[0], nodes[layer], None, edges_of_sender)
-        yield _Sum(pair_of_edge, pairs[layer], None, edges_of_pair)
-    yield _Sum(edge_of_pair, shape_of(edge_vectors)[0], None, pair_of_vector)
+            yield _Sum(ends[0], nodes[layer], None, (edges_of_sender,))
+        yield _Sum(pair_of_edge, pairs[layer], None, (first_of_pair, second_of_pair))
+    yield _Sum(edge_of_pair, shape_of(edge_vectors)[0], None, (pair_of_vector,))
 
 
 def _is_prefix(index: Any, whole: Node) -> bool:
@@ -94,13 +94,29 @@ def _is_prefix(index: Any, whole: Node) -> bool:
     return index is whole
 
 
-def _gather_terms(graph: Graph, source: Node, index: Node, table: Node, shape: Any) -> Node:
-    """Return the rows of ``source`` that the table names, for a sum of ``shape``; zeros where there is none."""
+def _sum_of_terms(graph: Graph, source: Node, index: Node, tables: tuple[Node, ...], shape: Any) -> Node:
+    """Return a sum of ``shape`` over the rows of ``source`` that the tables name."""
     rows, *rest = shape
+    if not tables:
+        beside = graph.call_function(aten.view.default, (source, [rows, -1, *rest]))
+        return graph.call_function(aten.sum.dim_IntList, (beside, [1]))
     n_terms = graph.call_function(aten.sym_size.int, (index, 0))
-    places = graph.call_function(aten.slice.Tensor, (table, 0, 0, rows))
-    places = graph.call_function(aten.view.default, (places, [-1]))
-    places = graph.call_function(aten.clamp.default, (places, None, n_terms))
     none = graph.call_function(aten.new_zeros.default, (source, [1, *rest]))
     terms = graph.call_function(aten.cat.default, ([source, none],))
-    return graph.call_function(aten.index_select.default, (terms, 0, places))
+    found = [_terms_of(graph, terms, n_terms, table, shape) for table in tables]
+    return reduce(lambda total, term: graph.call_function(aten.add.Tensor, (total, term)), found)
+
+
+def _terms_of(graph: Graph, terms: Node, none: Node, table: Node, shape: Any) -> Node:
+    """Return the rows of ``terms`` that a table names, summed over its columns if it has any."""
+    rows, *rest = shape
+    places = graph.call_function(aten.slice.Tensor, (table, 0, 0, rows))
+    has_columns = table.target == TABLES[0]
+    if has_columns:
+        places = graph.call_function(aten.view.default, (places, [-1]))
+    places = graph.call_function(aten.clamp.default, (places, None, none))
+    found = graph.call_function(aten.index_select.default, (terms, 0, places))
+    if has_columns:
+        found = graph.call_function(aten.view.default, (found, [rows, -1, *rest]))
+        found = graph.call_function(aten.sum.dim_IntList, (found, [1]))
+    return found

@@ -82,7 +82,7 @@ class PropertyOptions(ReadoutOptions):
 
 
 class PropertyHead(nn.Module):
-    """``t = mean + spread · MLP + ⟨reference(z_i)⟩``, with ``t`` the property itself, its logarithm or share of an atom.
+    """``t = mean + spread · MLP + ⟨reference(z_i)⟩``: the property itself, its logarithm or its share of an atom.
 
     An intensive property is that of the pooled features (CGCNN's pooling and hidden layer, Xie & Grossman 2018); an
     extensive one is the sum of what the MLP says of each atom, so that a supercell has exactly its multiple. Heads work
@@ -132,7 +132,7 @@ class PropertyHead(nn.Module):
         self.spread: Tensor
 
     def forward(self, features: Tensor, z: Tensor, node_graph: Tensor | None, n_graphs: int) -> Tensor:
-        """Return what is learned, ``(n_graphs, components)`` float64 (``(n_atoms, components)`` of a per-atom property).
+        """Return what is learned, ``(n_graphs, components)`` float64; ``(n_atoms, components)`` of a per-atom property.
 
         With ``loss: nll`` there are twice as many columns: after the values, the logarithms of their variances in units
         of the squared spread.

@@ -9,9 +9,18 @@ from typing import Any
 from kimgnn.errors import Problem, did_you_mean
 from kimgnn.fields import COORDS, EDGE_INDEX, EDGE_OF_PAIR, FIELDS, PAIR_OF_EDGE, PBC, SHIFTS, SPECIES
 from kimgnn.manifest.dataset import Dataset, LabelWeights
+from kimgnn.manifest.materials_project import check_materials_project
 from kimgnn.manifest.model import Model, Transforms
 from kimgnn.manifest.schema import Export
 from kimgnn.manifest.training import Training
+
+_BELONGS_TO = {
+    "id_column": ("table", "ase"),
+    "structure_column": ("table",),
+    "table": ("cif_folder",),
+    "materials_project": ("materials_project",),
+}
+"""Keys of the dataset -> the types that have them."""
 
 
 def check_together(blocks: dict[str, Any]) -> list[Problem]:
@@ -22,6 +31,7 @@ def check_together(blocks: dict[str, Any]) -> list[Problem]:
     """
     checks: list[tuple[Callable[..., Iterator[Problem]], tuple[str, ...]]] = [
         (_source, ("dataset",)),
+        (_targets, ("dataset", "model")),
         (_cutoff, ("transforms",)),
         (_species, ("transforms",)),
         (_property_transforms, ("transforms",)),
@@ -76,8 +86,27 @@ def _source(dataset: Dataset) -> Iterator[Problem]:
         for name in ("dataset_name", "database_name"):
             if getattr(dataset.colabfit_dataset, name) is None:
                 yield Problem(f"dataset.colabfit_dataset.{name}", "is missing")
+    elif dataset.type == "materials_project":
+        if dataset.materials_project is None:
+            yield Problem("dataset.materials_project", "is missing", allowed="ids or criteria, and fields")
+        else:
+            yield from check_materials_project(dataset.materials_project, "dataset.materials_project")
     elif not dataset.path:
         yield Problem("dataset.path", "is missing", allowed="a file, folder or glob, or a list of them")
+    for name, types in _BELONGS_TO.items():
+        if getattr(dataset, name) is not None and dataset.type not in types:
+            message = f"belongs to type {' or '.join(types)}, not to {dataset.type}"
+            yield Problem(f"dataset.{name}", message, remedy="Remove it, or take that type.")
+
+
+def _targets(dataset: Dataset, model: Model) -> Iterator[Problem]:
+    learnt = [head["target"] for head in model.heads if head.get("target")]
+    for name in dataset.targets:
+        if name not in learnt:
+            allowed = ", ".join(learnt) or "none: no head has a target"
+            yield Problem(
+                f"dataset.targets.{name}", "no head has this target", name, allowed, did_you_mean(name, learnt)
+            )
 
 
 def _cutoff(transforms: Transforms) -> Iterator[Problem]:
@@ -115,12 +144,22 @@ def _property_transforms(transforms: Transforms) -> Iterator[Problem]:
 
 
 def _heads(model: Model) -> Iterator[Problem]:
-    seen = []
+    seen: dict[str, int] = {}
+    read: dict[str, dict[str, Any]] = {}
     for index, head in enumerate(model.heads):
-        label = head["type"], head.get("name")
-        if label in seen:
-            yield Problem(f"model.heads.{index}", "is a second head of this kind", head["type"], remedy="Remove one.")
-        seen.append(label)
+        name = str(head.get("name") or head.get("target") or head["type"])
+        if name in seen:
+            remedy = "Remove one, or give one a name." if "target" in head else "Remove one."
+            yield Problem(f"model.heads.{index}", f"is a second head called {name!r}", head["type"], remedy=remedy)
+        seen[name] = index
+        if "target" not in head:
+            continue
+        how = {key: head.get(key) for key in ("type", "components", "per_atom", "classes", "threshold")}
+        if read.setdefault(head["target"], how) != how:
+            remedy = "Give the column a second name: dataset.targets: {first: COLUMN, second: COLUMN}."
+            yield Problem(
+                f"model.heads.{index}.target", "is read otherwise by another head", head["target"], remedy=remedy
+            )
 
 
 def _sizes(training: Training) -> Iterator[Problem]:
@@ -137,12 +176,18 @@ def _sizes(training: Training) -> Iterator[Problem]:
 
 def _loss_weights(model: Model, training: Training) -> Iterator[Problem]:
     weights = training.loss.weights
+    others = [head for head in model.heads if head["type"] != "energy" and head.get("weight", 1.0) > 0]
+    if training.loss.balance != "fixed" and model.architecture is None:
+        yield Problem("training.loss.balance", "needs an architecture with heads", training.loss.balance, "fixed")
     if not isinstance(weights, LabelWeights):
         return
     where = "training.loss.weights"
     fitted = [name for name in ("energy", "forces", "stress") if getattr(weights, name) > 0]
-    if not fitted:
-        yield Problem(where, "nothing is fitted", remedy="Give energy, forces or stress a weight above 0.")
+    if not fitted and not others:
+        remedy = "Give energy, forces or stress a weight above 0."
+        if model.heads and not any(head["type"] == "energy" for head in model.heads):
+            where, remedy = "model.heads", "Give a head a weight above 0."
+        yield Problem(where, "nothing is fitted", remedy=remedy)
     if weights.config == 0:
         yield Problem(f"{where}.config", "no structure counts", weights.config, "a number above 0")
     if model.architecture is not None and not any(head["type"] == "energy" for head in model.heads):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from kimgnn.manifest.block import AnyCase, Block, InputPath, NotNegative, Text, wrong
+from kimgnn.manifest.materials_project import MaterialsProject
 
 EnergyUnit = Literal["eV", "meV", "Hartree", "Ry", "kcal/mol", "kJ/mol"]
 ForceUnit = Literal["eV/Å", "eV/A", "meV/Å", "Hartree/Bohr", "Ry/Bohr", "kcal/mol/Å", "kJ/mol/Å", "kJ/mol/nm"]
@@ -71,10 +72,28 @@ class ColabFit(Block):
 class Dataset(Block):
     """Structures and labels."""
 
-    type: Annotated[Literal["ase", "path", "colabfit"], AnyCase] = "path"
-    """`ase` reads any format of ASE; `path` KLIFF's extended XYZ, labels by KLIFF's names; `colabfit` asks KLIFF."""
+    type: Annotated[
+        Literal["ase", "path", "colabfit", "cif_folder", "table", "matbench", "materials_project"], AnyCase
+    ] = "path"
+    """`ase` reads any format of ASE and its databases; `path` KLIFF's extended XYZ, labels by KLIFF's names; `colabfit`
+    asks KLIFF; `cif_folder` is CGCNN's layout, CIFs and a table of targets; `table` a structure in each row of CSV,
+    Parquet, JSON or JSON lines; `matbench` matminer's JSON; `materials_project` downloads."""
     path: InputPath | list[InputPath] | None = None
-    """A file, folder or glob, or a list of them; needed unless the type is `colabfit`."""
+    """A file, folder or glob, or a list of them; needed unless the type is `colabfit` or `materials_project`."""
+    targets: dict[Text, Text] = Field(default_factory=dict)
+    """What a head learns: the target's name and the column or key that has it, by default the one of its name."""
+    id_column: Text | None = None
+    """Column, or key of type `ase`, with the id of a structure; for a table, by default the first of a usual name."""
+    structure_column: Text | None = None
+    """Column of a table with the structures; by default the first that holds any."""
+    table: Text | None = None
+    """Table of ids and targets in a `cif_folder`; by default `id_prop.csv`."""
+    materials_project: MaterialsProject | None = None
+    """What to download, for type `materials_project`."""
+    on_error: Literal["stop", "skip"] = "stop"
+    """What a bad structure or label does: `stop` tells all of them before training, `skip` leaves them out, told."""
+    cache: bool | Text = False
+    """Keep structures and graphs for the next run: in the user's folder of caches, or in the folder named here."""
     slices: Annotated[str, AfterValidator(_is_slice)] | None = None
     """Which structures to take, as `start:stop:step`; all when absent."""
     shuffle: bool = False

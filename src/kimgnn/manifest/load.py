@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from kimgnn.errors import ManifestError, Problem, did_you_mean
 from kimgnn.manifest.checks import check_model_source, check_together
+from kimgnn.manifest.dataset import LabelWeights
 from kimgnn.manifest.report import problems_of
 from kimgnn.manifest.resolve import resolve_model, resolve_training, resolve_transforms
 from kimgnn.manifest.schema import Manifest
@@ -119,10 +120,21 @@ def _resolve(blocks: dict[str, Any], cutoff: Any, model_given: bool, problems: l
     if model is not None and "export" in blocks and blocks["export"].driver is None:
         driver = "torchml" if model.architecture is None else "kimgnn"
         blocks["export"] = blocks["export"].model_copy(update={"driver": driver})
+    if model is not None and "training" in blocks:
+        blocks["training"] = _default_weights(blocks["training"], blocks["model"])
     for name, wrong in found.items():
         problems += wrong
         if wrong:
             del blocks[name]
+
+
+def _default_weights(training: Any, model: Any) -> Any:
+    """Weigh energies and forces where something predicts them and nothing is said."""
+    if training.loss.weights is not None:
+        return training
+    predicted = model.architecture is None or any(head.get("type") == "energy" for head in model.heads)
+    weights = LabelWeights(energy=1.0, forces=1.0) if predicted else LabelWeights()
+    return training.model_copy(update={"loss": training.loss.model_copy(update={"weights": weights})})
 
 
 def _extras(node: Any, where: str) -> Iterator[tuple[str, str]]:

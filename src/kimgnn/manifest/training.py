@@ -40,8 +40,15 @@ class Loss(Block):
     """Squared, absolute or Huber error."""
     huber_delta: Positive = 0.01
     """Where Huber's error turns from squared to absolute; one number for eV (or eV/atom), eV/Å and eV/Å³ alike."""
-    weights: LabelWeights | InputPath = LabelWeights(energy=1.0, forces=1.0)
-    """Weights of the labels, or a file with a row of them for each structure (KLIFF's format)."""
+    weights: LabelWeights | InputPath | None = None
+    """Weights of the labels, or a file with a row of them for each structure (KLIFF's format).
+
+    1 for energy and forces when absent, or nothing where no head predicts energies."""
+    balance: Annotated[Literal["fixed", "inverse_spread", "uncertainty"], AnyCase] = "fixed"
+    """How several tasks are weighed beside their weights.
+
+    `fixed` not at all; `inverse_spread` counts errors in units of a label's spread over the training set; `uncertainty`
+    learns the noise of each task (Kendall et al. 2018)."""
     normalize_per_atom: bool = False
     """Compare energies per atom instead of per structure."""
 

@@ -19,6 +19,9 @@ ENTRY = "kimgnn"
 LIGHTNING_PREFIX = "potential.network."
 """Where the training module keeps the network."""
 
+TRAINING_PREFIX = "balance."
+"""Where it keeps what it learns besides."""
+
 
 @dataclass(frozen=True)
 class Checkpoint:
@@ -102,7 +105,11 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
             remedy="Build the module yourself and pass it to GNNLightningTrainer(manifest, model=...).",
         )
     network = build_network(NetworkSpec(**entry["spec"]))
-    state = {key.removeprefix(LIGHTNING_PREFIX): value for key, value in content["state_dict"].items()}
+    state = {
+        key.removeprefix(LIGHTNING_PREFIX): value
+        for key, value in content["state_dict"].items()
+        if not key.startswith(TRAINING_PREFIX)
+    }
     try:
         network.load_state_dict(state)
     except RuntimeError as error:

@@ -1,5 +1,7 @@
 """Activation functions."""
 
+from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal, TypeAlias
 
 import torch
@@ -25,9 +27,10 @@ class ShiftedSoftplus(nn.Module):
 Activation: TypeAlias = Literal["shifted_softplus", "softplus", "silu", "relu"]
 """A name of `ACTIVATIONS`; ReLU bends, so that forces of a network with it jump."""
 
-ACTIVATIONS: Final[dict[str, type[nn.Module]]] = {
+ACTIVATIONS: Final[dict[str, Callable[[], nn.Module]]] = {
     "shifted_softplus": ShiftedSoftplus,
-    "softplus": nn.Softplus,
+    # Not torch's threshold of 20, where the energy of a potential would jump by 2e-9.
+    "softplus": partial(nn.Softplus, threshold=40.0),
     "silu": nn.SiLU,
     "relu": nn.ReLU,
 }

@@ -10,8 +10,8 @@ def make_mlp(
 ) -> nn.Sequential:
     """Return dense layers with an activation and, where asked, dropout after each hidden one.
 
-    Weights are Xavier's and biases zero. Dropout stays off in evaluation; switched on by ``.train()`` of the layer alone,
-    it samples the network's uncertainty (Gal & Ghahramani 2016).
+    Weights are Xavier's and biases zero. Dropout stays off in evaluation; switched on by ``.train()`` of its layers
+    alone, it samples the network's uncertainty (Gal & Ghahramani 2016).
 
     Args:
         in_channels: Features that come in.

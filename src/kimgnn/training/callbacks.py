@@ -87,7 +87,8 @@ class EpochLines(Checkpoint):
         if not trainer.is_global_zero or (epoch % max(1, (last + 1) // 50) and epoch != last):
             return
         metrics = trainer.callback_metrics
-        shown = [name for name in metrics if name.endswith("_loss") or (name.startswith("val_") and "_mae" in name)]
+        ends = ("_loss", "_mae", "_accuracy")
+        shown = [name for name in metrics if name == "train_loss" or (name.startswith("val_") and name.endswith(ends))]
         print(
             f"epoch {epoch:5d}/{last}  " + "  ".join(f"{name} {float(metrics[name]):.4g}" for name in shown), flush=True
         )

@@ -7,7 +7,9 @@ import torch
 from kliff.dataset import Configuration
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader, Dataset, Sampler
-from torch_geometric.data import Batch
+
+from kimgnn.transforms.collate import collate
+from kimgnn.transforms.graph_cache import CachedTransform
 
 Transform = Callable[[Configuration], Any]
 """Structure -> graph."""
@@ -19,12 +21,17 @@ class GraphDataset(Dataset[Any]):
     Args:
         configurations: The structures.
         transform: Structure to graph.
-        dynamic: Make a graph whenever it is asked for, instead of all of them once.
+        dynamic: Make a graph, or get it from its cache, whenever it is asked for, instead of all of them once.
+        num_workers: Processes that fill an empty cache, if there is one.
     """
 
-    def __init__(self, configurations: Sequence[Configuration], transform: Transform, dynamic: bool = False) -> None:
+    def __init__(
+        self, configurations: Sequence[Configuration], transform: Transform, dynamic: bool = False, num_workers: int = 0
+    ) -> None:
         self._configurations = list(configurations)
         self._transform = transform
+        if isinstance(transform, CachedTransform) and not dynamic:
+            transform.fill(self._configurations, num_workers)
         self._graphs = None if dynamic else [transform(configuration) for configuration in self._configurations]
 
     def __len__(self) -> int:
@@ -131,5 +138,7 @@ class GraphDataModule(LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            collate_fn=Batch.from_data_list,
+            collate_fn=collate,
+            # A loader without one of its own draws from the numbers that the network's dropout draws from.
+            generator=torch.Generator(),
         )

@@ -11,15 +11,17 @@ from kimgnn.data.labels import has_label
 from kimgnn.data.statistics import label_counts
 from kimgnn.export.portable_model import ATOMS_PER_STRUCTURE, SAMPLES, STRUCTURE
 from kimgnn.fields import ENERGY, LABELS
-from kimgnn.transforms.graph import label_of
+from kimgnn.training.targets import target_counts
+from kimgnn.transforms.graph import TARGETS, label_of
 
 
 def dataset_hash(configurations: Sequence[Configuration]) -> str:
-    """Return the SHA-256 of structures and labels, in hexadecimal."""
+    """Return the SHA-256 of structures, labels and targets, in hexadecimal."""
     digest = hashlib.sha256()
     for configuration in configurations:
         digest.update(" ".join(configuration.species).encode())
         labels = [getattr(configuration, label) for label in LABELS if has_label(configuration, label)]
+        labels += configuration.metadata.get(TARGETS, {}).values()
         for values in (configuration.coords, configuration.cell, configuration.PBC, *labels):
             digest.update(np.ascontiguousarray(values, dtype=np.float64).tobytes())
     return digest.hexdigest()
@@ -36,8 +38,9 @@ def describe_data(splits: Mapping[str, Sequence[Configuration]], source: Any, di
     data: dict[str, Any] = {"source": source, "hash": digest}
     for name, configurations in splits.items():
         if configurations:
-            counts = label_counts(configurations)
-            data[name] = f"{len(configurations)} structures; " + ", ".join(f"{counts[k]} {k}" for k in LABELS)
+            counts = label_counts(configurations) | target_counts(configurations)
+            there = ", ".join(f"{count} {label}" for label, count in counts.items() if count)
+            data[name] = f"{len(configurations)} structures; {there or 'no labels'}"
     sizes = {len(configuration.species) for configuration in splits["train"]}
     if len(sizes) == 1:
         data[ATOMS_PER_STRUCTURE] = sizes.pop()

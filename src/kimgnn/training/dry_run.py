@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from kimgnn.data.statistics import label_counts, species_of
 from kimgnn.errors import TrainingError
-from kimgnn.fields import EDGE_INDEX, FORCES, LABELS, SHIFTS, STRESS
+from kimgnn.fields import EDGE_INDEX, ENERGY, FORCES, SHIFTS, STRESS
 from kimgnn.manifest import Manifest, load_manifest
 from kimgnn.training.module import make_optimizer
+from kimgnn.training.targets import target_counts
 from kimgnn.training.trainer import SPLITS, GNNLightningTrainer
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 
@@ -63,7 +64,8 @@ class DryRun:
         edges: Mean and largest number of edges of a graph.
         cutoff: Å.
         influence_distance: Å; how far an atom's energy feels.
-        ghosts: Smallest, median and largest structure: atoms, and ghost atoms within the influence distance of them.
+        ghosts: Smallest, median and largest structure: atoms, and ghost atoms within the influence distance of them;
+            none of a network that predicts no energy.
         n_parameters: Number of weights.
         batch: Structures and edges of the first batch.
         memory: Bytes that its training step holds.
@@ -85,9 +87,11 @@ class DryRun:
     seconds: float
 
     def __str__(self) -> str:
-        table = [f"{'':12}{'structures':>12}" + "".join(f"{label:>10}" for label in LABELS)]
+        labels = [label for label in next(iter(self.counts.values())) if label != "structures"]
+        table = [f"{'':12}{'structures':>12}" + "".join(f"{label:>{max(10, len(label) + 2)}}" for label in labels)]
         for split, counts in self.counts.items():
-            table.append(f"{split:12}{counts['structures']:12}" + "".join(f"{counts[label]:10}" for label in LABELS))
+            cells = "".join(f"{counts[label]:{max(10, len(label) + 2)}}" for label in labels)
+            table.append(f"{split:12}{counts['structures']:12}{cells}")
         ghosts = ", ".join(f"{ghosts} for {atoms} atoms" for atoms, ghosts in self.ghosts)
         memory = self.memory
         return "\n".join(
@@ -98,7 +102,7 @@ class DryRun:
                 f"{self.edges[0]:.0f} edges (at most {self.edges[1]})",
                 f"cutoff              {self.cutoff:g} Å",
                 f"influence distance  {self.influence_distance:g} Å",
-                f"ghost atoms         {ghosts}",
+                *([f"ghost atoms         {ghosts}"] if ghosts else []),
                 f"network             {self.n_parameters} parameters",
                 f"memory of a step    {memory}",
                 f"first step          loss {self.loss:.6g}, {self.seconds:.3f} s for {self.batch[0]} structures with "
@@ -141,7 +145,9 @@ def _summary(trainer: GNNLightningTrainer) -> DryRun:
     memory, loss, seconds = _step(trainer, batch)
     return DryRun(
         counts={
-            split: {"structures": len(trainer.splits[split])} | label_counts(trainer.splits[split])
+            split: {"structures": len(trainer.splits[split])}
+            | label_counts(trainer.splits[split])
+            | target_counts(trainer.splits[split])
             for split in SPLITS
             if trainer.splits[split]
         },
@@ -150,7 +156,9 @@ def _summary(trainer: GNNLightningTrainer) -> DryRun:
         edges=(float(np.mean(edges)), max(edges)),
         cutoff=transform.cutoff,
         influence_distance=reach,
-        ghosts=[(len(chosen.species), count_ghosts(chosen, reach)) for chosen in _typical(configurations)],
+        ghosts=[(len(chosen.species), count_ghosts(chosen, reach)) for chosen in _typical(configurations)]
+        if trainer.spec is None or ENERGY in trainer.model.heads
+        else [],
         n_parameters=sum(parameter.numel() for parameter in trainer.potential.parameters()),
         batch=(batch.num_graphs, batch[EDGE_INDEX].shape[1]),
         memory=memory,

@@ -23,6 +23,7 @@ from kimgnn.fields import (
     STRESS,
     STRESS_WEIGHT,
 )
+from kimgnn.training.head_losses import HeadLoss
 
 
 def atom_counts(graph: Any) -> Tensor:
@@ -37,24 +38,29 @@ class LossTerms:
     """Sums over the entries of a batch, which add up over batches and processes before they are divided.
 
     Attributes:
-        sums: ``(3,)``, weighted penalties of energy, forces and stress.
-        counts: ``(3,)``, numbers of labelled entries.
+        sums: ``(n_terms,)``, weighted penalties of energy, forces, stress and each further head.
+        counts: ``(n_terms,)``, numbers of labelled entries.
     """
 
     sums: Tensor
     counts: Tensor
 
+    def means(self) -> Tensor:
+        """Return the mean of each term, ``(n_terms,)``; 0 for one without entries."""
+        return self.sums / self.counts.clamp(min=1)
+
     def mean(self) -> Tensor:
-        """Return the loss: the sum of the three means, a label without entries counting nothing."""
-        return (self.sums / self.counts.clamp(min=1)).sum()
+        """Return the loss: the sum of the means."""
+        return self.means().sum()
 
 
 class Loss:
-    """Weighted mean penalty of energy, forces and stress, over the entries that have a label.
+    """Weighted mean penalty of energy, forces, stress and what other heads learn, over the entries that have a label.
 
     ``L = Σ_k W_k · mean(w_config · w_k · penalty(residual / scale_k))`` for the labels k: the mean runs over structures
     for the energy and over components for forces (eV/Å) and stress (eV/Å³). ``W_k`` are the loss's weights, ``w`` those
-    that a structure carries. With squared errors and plain weights this is KLIFF's loss.
+    that a structure carries. With squared errors and plain weights this is KLIFF's loss. Other heads have penalties of
+    their own: see `kimgnn.training.head_losses`.
 
     Args:
         function: ``mse`` (squared error), ``mae`` (absolute error) or ``huber``.
@@ -62,6 +68,10 @@ class Loss:
         weights: ``config``, ``energy``, ``forces``, ``stress``; one that is missing is 0, but ``config`` is 1.
         normalize_per_atom: Divide the energy's residual by the number of atoms.
         scales: Label -> what its residual is divided by (a property transform); 1 when missing.
+        heads: The losses of the other heads.
+
+    Attributes:
+        names: The terms, in order.
     """
 
     def __init__(
@@ -71,6 +81,7 @@ class Loss:
         weights: Mapping[str, float] | None = None,
         normalize_per_atom: bool = False,
         scales: Mapping[str, float] | None = None,
+        heads: Sequence[HeadLoss] = (),
     ) -> None:
         self._penalty = _penalty(function, huber_delta)
         given = {ENERGY: 1.0} if weights is None else weights
@@ -78,10 +89,13 @@ class Loss:
         self.weights = {label: config * given.get(label, 0.0) for label in LABELS}
         self.normalize_per_atom = normalize_per_atom
         self.scales = {label: (scales or {}).get(label, 1.0) for label in LABELS}
+        self.heads = list(heads)
+        self.weights |= {head.name: head.weight for head in self.heads}
+        self.names = [*LABELS, *(head.name for head in self.heads)]
 
-    def uses(self, label: str) -> bool:
-        """Whether ``label`` counts."""
-        return self.weights[label] > 0
+    def uses(self, name: str) -> bool:
+        """Whether a label or head counts."""
+        return self.weights[name] > 0
 
     def terms(self, predicted: Mapping[str, Tensor], graph: Any) -> LossTerms:
         """Return the terms of a batch; ``predicted`` needs the labels that are used."""
@@ -105,6 +119,10 @@ class Loss:
                 residual = residual / atoms
             sums.append(self.weights[label] * (weights[label] * self._penalty(residual)).sum())
             counts.append(labelled.sum().to(target.dtype))
+        for head in self.heads:
+            penalty, count = head.penalties(predicted[head.name], graph, atoms)
+            sums.append(head.weight * penalty)
+            counts.append(count.to(penalty.dtype))
         return LossTerms(torch.stack(sums), torch.stack(counts))
 
 

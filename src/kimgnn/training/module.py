@@ -1,4 +1,4 @@
-"""The LightningModule: one for every potential and every subset of energy, forces and stress."""
+"""The LightningModule: one for every network, and for every subset of energy, forces, stress and other heads."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -12,6 +12,7 @@ from kimgnn.fields import ENERGY, FORCES, LABELS, STRESS
 from kimgnn.models.checkpoint import ENTRY
 from kimgnn.training.losses import Loss, LossTerms
 from kimgnn.training.metrics import EpochMetrics
+from kimgnn.training.task_balance import LearnedBalance
 
 LEARNING_RATE = "learning_rate"
 """Name of the learning rate in the logs."""
@@ -42,6 +43,8 @@ class TrainingModule(LightningModule):
         seed: Of the random numbers that the network draws, epoch by epoch.
         monitor: ``val_loss`` or ``train_loss``: what a plateau scheduler looks at.
         description: The ``kimgnn`` entry of the checkpoints, which is all that rebuilds the network.
+        balance: Weighs the terms of the training loss by what it learns; they are added up when absent. What is
+            validated is always the sum, which can be compared between epochs.
     """
 
     def __init__(
@@ -52,11 +55,13 @@ class TrainingModule(LightningModule):
         seed: int,
         monitor: str,
         description: Mapping[str, Any],
+        balance: LearnedBalance | None = None,
     ) -> None:
         super().__init__()
         self.potential = potential
         self.loss = loss
-        self.train_metrics, self.val_metrics, self.test_metrics = EpochMetrics(), EpochMetrics(), EpochMetrics()
+        self.balance = balance
+        self.train_metrics, self.val_metrics, self.test_metrics = (EpochMetrics(loss.heads) for _ in range(3))
         self._optimizer_options = optimizer
         self._seed = seed
         self._monitor = monitor
@@ -82,9 +87,11 @@ class TrainingModule(LightningModule):
         self.train_metrics.update(terms, predicted, batch)
         world_size = self.trainer.world_size
         counts = terms.counts if world_size == 1 else self.trainer.strategy.reduce(terms.counts, reduce_op="sum")
+        terms = LossTerms(terms.sums, counts)
+        loss = terms.mean() if self.balance is None else self.balance(terms, world_size)
         # DDP averages the gradients, so each process weighs its sums by their number. The last term is zero: it gives
-        # every parameter a gradient, which DDP waits for, where only forces are trained on.
-        loss = world_size * LossTerms(terms.sums, counts).mean() + 0.0 * predicted[ENERGY].sum()
+        # every parameter a gradient, which DDP waits for, where only forces or some of the heads are trained on.
+        loss = world_size * loss + 0.0 * sum(output.sum() for output in self._outputs(predicted))
         return {"loss": loss} | _detached_forces(predicted)
 
     def validation_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
@@ -94,6 +101,10 @@ class TrainingModule(LightningModule):
     def test_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Evaluate every label that the batch carries."""
         return self._evaluate(batch, self.test_metrics)
+
+    def _outputs(self, predicted: Mapping[str, Tensor]) -> list[Tensor]:
+        """Return what each head says."""
+        return [predicted[name] for name in (ENERGY, *(head.name for head in self.loss.heads)) if name in predicted]
 
     def _evaluate(self, batch: Any, metrics: EpochMetrics) -> dict[str, Tensor]:
         there = {label: not bool(torch.isnan(batch[label]).all()) for label in LABELS}
@@ -128,7 +139,8 @@ class TrainingModule(LightningModule):
 
     def configure_optimizers(self) -> Any:
         """Return the optimizer, and the scheduler if there is one."""
-        optimizer = make_optimizer(self._optimizer_options, self.potential.parameters())
+        learned = [*self.potential.parameters(), *(self.balance.parameters() if self.balance else ())]
+        optimizer = make_optimizer(self._optimizer_options, iter(learned))
         scheduler = make_scheduler(self._optimizer_options.get("lr_scheduler"), optimizer)
         if scheduler is None:
             return optimizer

@@ -1,4 +1,4 @@
-"""Where the network comes from: fitted to the training set and built, or read from a TorchScript file."""
+"""Where the network comes from: its heads fitted to the training set, or read from a TorchScript file."""
 
 import warnings
 from collections.abc import Mapping, Sequence
@@ -13,6 +13,7 @@ from torch import nn
 from kimgnn.data.statistics import energy_per_atom_std, fit_reference_energies, force_rms
 from kimgnn.errors import ManifestError, ModelError
 from kimgnn.models.network import NetworkSpec
+from kimgnn.training.head_fits import fit_classification_head, fit_property_head
 
 
 def fit_spec(model: Mapping[str, Any], configurations: Sequence[Configuration], species: Sequence[str]) -> NetworkSpec:
@@ -34,8 +35,11 @@ def fit_spec(model: Mapping[str, Any], configurations: Sequence[Configuration], 
             value=model["options"]["max_z"],
             allowed=f"{atomic_numbers[heaviest]} or more",
         )
+    fits = {"property": fit_property_head, "classification": fit_classification_head}
     heads = [
-        _fit_energy_head(head, configurations, species) if head["type"] == "energy" else dict(head)
+        _fit_energy_head(head, configurations, species)
+        if head["type"] == "energy"
+        else fits[head["type"]](head, configurations)
         for head in model["heads"]
     ]
     return NetworkSpec(model["architecture"], model["options"], heads, list(species), model["precision"])

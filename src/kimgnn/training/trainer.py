@@ -26,6 +26,7 @@ from kimgnn.data.requirements import require_labels
 from kimgnn.data.sources import read_configurations
 from kimgnn.data.splits import split_indices
 from kimgnn.data.statistics import label_counts, species_of
+from kimgnn.data.targets import TargetSpec, check_targets
 from kimgnn.data.to_atoms import save_configurations
 from kimgnn.errors import DataError, ManifestError, TrainingError
 from kimgnn.evaluation.metrics import Parity, compare, error_metrics
@@ -37,12 +38,14 @@ from kimgnn.files import atomic_write
 from kimgnn.manifest import Manifest, load_manifest
 from kimgnn.models.checkpoint import ENTRY, FORMAT, Checkpoint
 from kimgnn.models.network import DTYPES, NetworkSpec, build_network
+from kimgnn.models.tasks import tasks_of
 from kimgnn.physics.potential import CoordinatePotential, Potential
 from kimgnn.registry import TRANSFORMS
 from kimgnn.training.callbacks import EpochLines, PerAtomPredictions, RunCheckpoints
 from kimgnn.training.checkpoint_io import AtomicCheckpointIO
 from kimgnn.training.data_module import GraphDataModule, GraphDataset, Transform
 from kimgnn.training.description import dataset_hash, describe_data
+from kimgnn.training.head_losses import head_losses
 from kimgnn.training.history import run_history
 from kimgnn.training.host import KLIFFGNNTrainer
 from kimgnn.training.label_scales import LabelScale, fit_label_scales
@@ -51,6 +54,9 @@ from kimgnn.training.losses import Loss, label_weights
 from kimgnn.training.module import TrainingModule, make_optimizer, make_scheduler
 from kimgnn.training.networks import fit_spec, load_torchscript
 from kimgnn.training.run_directory import RunDirectory, open_run_directory, process_rank
+from kimgnn.training.spreads import label_spreads, target_spreads
+from kimgnn.training.targets import has_target, target_spec
+from kimgnn.training.task_balance import LearnedBalance
 from kimgnn.transforms.radial_graph import radial_graph
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -136,7 +142,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         """Read the structures, their labels and their weights."""
         weights = self.loss_manifest["weights"]
         source = self.dataset_manifest | ({"weights": weights} if isinstance(weights, str) else {})
-        self.dataset = Dataset(read_configurations(source))
+        self.dataset = Dataset(read_configurations(source, targets=self._target_specs()))
         if self.dataset_manifest["save"] and process_rank() == 0:
             path = save_configurations(
                 self.dataset.configs, self.dataset_manifest["save_path"] or self.current["data_dir"]
@@ -183,13 +189,15 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             return
         self.potential = self._make_potential()
         self.potential.train()
+        loss = self._loss()
         self.pl_model = TrainingModule(
             self.potential,
-            self._loss(),
+            loss,
             self.optimizer_manifest,
             seed=self.workspace["seed"],
             monitor=self._monitor(),
             description=self._description(),
+            balance=self._balance(loss),
         )
 
     def setup_optimizer(self) -> None:
@@ -407,7 +415,12 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         """Read a file of its own, as the data set is read but without what counts its structures."""
         weights = self.dataset_manifest["weights"]
         source = self.dataset_manifest | {"path": path, "slices": None}
-        return read_configurations(source | {"weights": None if isinstance(weights, str) else weights}, where)
+        source |= {"weights": None if isinstance(weights, str) else weights}
+        return read_configurations(source, where, targets=self._target_specs())
+
+    def _target_specs(self) -> list[TargetSpec]:
+        """Return how the targets of the heads are read; two heads may share one."""
+        return list(dict.fromkeys(target_spec(task) for task in tasks_of(self.model_manifest["heads"])))
 
     def _check_splits(self) -> None:
         train, validation = self.splits["train"], self.splits["validation"]
@@ -420,15 +433,18 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 allowed=f"1 to {len(train)}",
             )
         weights = label_weights(self.loss_manifest["weights"], train)
-        if not any(weights[label] for label in LABELS):
+        specs = self._target_specs()
+        if not any(weights[label] for label in LABELS) and not specs:
             raise DataError(
                 "no structure gives a weight to a label that the loss counts, so that nothing is fitted",
                 where="dataset.weights",
                 remedy="Name energy, forces or stress there too: what is not named is 0.",
             )
         require_labels(train, weights)
+        check_targets(train, specs)
         counts = label_counts(validation)
-        if validation and not any(counts[label] for label in LABELS if weights[label]):
+        fitted = any(counts[label] for label in LABELS if weights[label])
+        if validation and not fitted and not any(has_target(item, spec) for item in validation for spec in specs):
             raise DataError(
                 "no structure has a label that is fitted, so that every network would be the best",
                 where="training.validation_dataset",
@@ -472,13 +488,30 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         return CoordinatePotential(self.model, self.model_manifest["input_args"], unit.scale, unit.offset)
 
     def _loss(self) -> Loss:
+        train, per_atom = self.splits["train"], self.loss_manifest["normalize_per_atom"]
+        weights = label_weights(self.loss_manifest["weights"], train)
+        scales = {scale.label: scale.scale for scale in self.label_scales}
+        heads = getattr(self.model, "heads", nn.ModuleDict())
+        head_scales: dict[str, float] = {}
+        if self.loss_manifest["balance"] == "inverse_spread":
+            used = [label for label in LABELS if weights[label]]
+            scales = label_spreads(used, train, self.spec, per_atom) | scales
+            head_scales = target_spreads(heads, train)
         return Loss(
             self.loss_manifest["function"],
             self.loss_manifest["huber_delta"],
-            label_weights(self.loss_manifest["weights"], self.splits["train"]),
-            self.loss_manifest["normalize_per_atom"],
-            {scale.label: scale.scale for scale in self.label_scales},
+            weights,
+            per_atom,
+            scales,
+            head_losses(heads, head_scales),
         )
+
+    def _balance(self, loss: Loss) -> LearnedBalance | None:
+        if self.loss_manifest["balance"] != "uncertainty":
+            return None
+        tasks = tasks_of(self.model_manifest["heads"])
+        classifications = {task.name for task in tasks if task.kind == "classification"}
+        return LearnedBalance(loss.names, {name for name in loss.names if loss.uses(name)}, classifications)
 
     def _description(self) -> dict[str, Any]:
         """Return the entry of our checkpoints that `kimgnn.models.checkpoint` reads, without the metrics."""
@@ -533,7 +566,9 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
 
     def _with_weights(self, checkpoint: Mapping[str, Any]) -> nn.Module:
         """Return a copy of the potential with the weights of a checkpoint."""
-        state = {key.removeprefix("potential."): value for key, value in checkpoint["state_dict"].items()}
+        prefix = "potential."
+        found = checkpoint["state_dict"].items()
+        state = {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}
         with torch.no_grad():  # the copied weights of a TorchScript module would not be leaves
             potential = deepcopy(self.potential).cpu()
         potential.load_state_dict(state)

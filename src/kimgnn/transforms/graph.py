@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
 import numpy as np
@@ -11,12 +12,14 @@ from kliff.dataset import Configuration
 from kliff.dataset.dataset import ConfigurationError
 from kliff.transforms.configuration_transforms.graphs import PyGGraph
 from numpy.typing import NDArray
+from torch import Tensor
+from torch_geometric.data import Data
 
 from kimgnn import fields
 from kimgnn.errors import DataError, did_you_mean
 
 TARGETS: Final = "targets"
-"""Metadata of a configuration: target -> its values ``(n_components,)``, or ``(n_atoms, n_components)``; NaN missing."""
+"""Metadata of a configuration: target -> values ``(n_components,)``, or ``(n_atoms, n_components)``; NaN missing."""
 
 GraphT = TypeVar("GraphT", bound=PyGGraph)
 
@@ -24,7 +27,20 @@ GraphT = TypeVar("GraphT", bound=PyGGraph)
 class AtomGraph(PyGGraph):
     """A structure as a graph: one node an atom, tensors as in `kimgnn.fields.FIELDS`, collated by PyG's ``Batch``."""
 
+    def __init__(self, tensors: Mapping[str, Tensor] | None = None) -> None:
+        Data.__init__(self)  # KLIFF's own sets fields to None, which is what they are; it takes ten times as long
+        for name, tensor in (tensors or {}).items():
+            self[name] = tensor
+        if fields.Z in self:
+            self.num_nodes = len(self[fields.Z])
+
+    def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        return 0 if is_target(key) else super().__cat_dim__(key, value, *args, **kwargs)
+
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        # KLIFF would count up what is called surface_energy (a "face") or refractive_index.
+        if is_target(key):
+            return 0
         # KLIFF's max(images) + 1 has no value for a graph without nodes.
         if key == fields.IMAGES and value.numel() == 0:
             return 0
@@ -34,9 +50,18 @@ class AtomGraph(PyGGraph):
             return self[fields.EDGE_OF_PAIR].shape[0]
         return super().__inc__(key, value, *args, **kwargs)
 
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the fields that are tensors, which are all but the number of nodes."""
+        return {name: value for name, value in self._store.items() if isinstance(value, Tensor)}
+
     def to_dict(self) -> dict[str, NDArray[Any]]:
         """Return every field as a NumPy array; `from_dict` is the way back."""
         return {key: np.asarray(value) for key, value in self._store.items()}
+
+
+def is_target(key: str) -> bool:
+    """Whether a field is a target, whatever its name."""
+    return key.startswith(fields.target_field(""))
 
 
 def configuration_name(configuration: Configuration) -> str:

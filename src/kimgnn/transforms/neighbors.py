@@ -57,7 +57,7 @@ def find_neighbors(
         DataError: A position or cell is not finite, the periodic cell has no volume, or two atoms are at one place.
     """
     check_finite(coords, cell, where)
-    box = _box(cell, pbc, where)
+    box = complete_box(cell, pbc, where)
     # One thread: the order of edges, and with it every sum over them, is the same in each run.
     search = NeighborList(cutoff=cutoff, full_list=False, sorted=True, n_threads=1)
     pairs, lattice_shifts, distances = search.compute(coords, box, pbc, "PSd", copy=False)
@@ -82,19 +82,12 @@ def find_neighbors(
     )
 
 
-def check_finite(coords: NDArray[np.float64], cell: NDArray[np.float64], where: str = "") -> None:
-    """Do nothing if positions and cell vectors are numbers.
+def complete_box(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str) -> NDArray[np.float64]:
+    """Return the cell, its vectors along which the structure is not periodic replaced by orthogonal ones.
 
     Raises:
-        DataError: One is NaN or infinite.
+        DataError: The periodic cell has no volume.
     """
-    for what, values in (("position", coords), ("cell vector", cell)):
-        if not np.isfinite(values).all():
-            raise DataError(f"a {what} is NaN or infinite", where=where)
-
-
-def _box(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str) -> NDArray[np.float64]:
-    """Return the cell, its vectors along which the structure is not periodic replaced by orthogonal ones."""
     if not pbc.any():
         return np.eye(3)
     periodic = cell[pbc]
@@ -107,3 +100,14 @@ def _box(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str) -> NDArr
             remedy="Give independent cell vectors, or set pbc to false where the structure is not periodic.",
         )
     return cell if pbc.all() else np.asarray(complete_cell(np.where(pbc[:, None], cell, 0.0)))
+
+
+def check_finite(coords: NDArray[np.float64], cell: NDArray[np.float64], where: str = "") -> None:
+    """Do nothing if positions and cell vectors are numbers.
+
+    Raises:
+        DataError: One is NaN or infinite.
+    """
+    for what, values in (("position", coords), ("cell vector", cell)):
+        if not np.isfinite(values).all():
+            raise DataError(f"a {what} is NaN or infinite", where=where)

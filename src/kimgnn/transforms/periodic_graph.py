@@ -2,23 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import NoReturn
-
-import numpy as np
-import torch
-from ase.data import atomic_numbers, chemical_symbols
-from kliff.dataset import Configuration
-from kliff.transforms.configuration_transforms import ConfigurationTransform
-from numpy.typing import NDArray
-
-from kimgnn import fields
-from kimgnn.errors import DataError, ExportError, ManifestError, did_you_mean
-from kimgnn.transforms.graph import AtomGraph, attach_labels, check_species, configuration_name
+from kimgnn.transforms.graph_transform import Edges, GraphTransform, Structure
 from kimgnn.transforms.neighbors import find_neighbors
 
 
-class PeriodicGraph(ConfigurationTransform):
+class PeriodicGraph(GraphTransform):
     """KLIFF configuration transform to the graph of one periodic cell, with `RadialGraph`'s keys.
 
     An edge joins atoms ``sender`` and ``receiver`` when ``|coords[receiver] - coords[sender] + shift| < cutoff``, once
@@ -39,94 +27,12 @@ class PeriodicGraph(ConfigurationTransform):
     def __init__(
         self, cutoff: float, species: list[str] | None = None, n_layers: int = 1, copy_to_config: bool = False
     ) -> None:
-        super().__init__(copy_to_config=copy_to_config)
-        if not (np.isfinite(cutoff) and cutoff > 0):
-            raise ManifestError(
-                "the cutoff must be a positive distance", where="transforms.configuration.kwargs.cutoff", value=cutoff
-            )
-        if n_layers < 1:
-            raise ManifestError(
-                "at least one layer is needed", where="transforms.configuration.kwargs.n_layers", value=n_layers
-            )
-        for symbol in species or ():
-            if atomic_numbers.get(symbol, 0) == 0:
-                raise ManifestError(
-                    "not a chemical element",
-                    where="transforms.configuration.kwargs.species",
-                    value=symbol,
-                    remedy=did_you_mean(symbol, chemical_symbols[1:]),
-                )
-        self.cutoff = float(cutoff)
-        self.species = None if species is None else list(species)
-        self.n_layers = n_layers
-        self.infl_dist = n_layers * self.cutoff
+        super().__init__(cutoff, species, n_layers, copy_to_config)
 
     def __repr__(self) -> str:
         return f"PeriodicGraph(cutoff={self.cutoff}, species={self.species}, n_layers={self.n_layers})"
 
-    def forward(self, configuration: Configuration) -> AtomGraph:
-        """Return the graph of ``configuration``, labels NaN where it has none.
-
-        Raises:
-            DataError: No atoms, a species that is unknown or not allowed, a position or cell that is not finite, a
-                periodic cell without volume, or two atoms at one place.
-        """
-        z = self._atomic_numbers(configuration)
-        coords = np.array(configuration.coords, dtype=np.float64).reshape(-1, 3)
-        cell = np.array(configuration.cell, dtype=np.float64).reshape(3, 3)
-        pbc = np.array(configuration.PBC, dtype=bool)
-        neighbors = find_neighbors(coords, cell, pbc, self.cutoff, configuration_name(configuration))
-        edge_of_pair, pair_of_edge = neighbors.pairs()
-        n_atoms = len(z)
-
-        graph = AtomGraph()
-        graph.num_nodes = n_atoms
-        graph[fields.Z] = torch.from_numpy(z)
-        graph[fields.SPECIES] = torch.from_numpy(self._species_index(z))
-        graph[fields.COORDS] = torch.from_numpy(coords)
-        graph[fields.CELL] = torch.from_numpy(cell)
-        graph[fields.PBC] = torch.from_numpy(pbc[None])
-        graph[fields.SHIFTS] = torch.from_numpy(neighbors.shifts)
-        graph[fields.EDGE_OF_PAIR] = torch.from_numpy(edge_of_pair)
-        graph[fields.PAIR_OF_EDGE] = torch.from_numpy(pair_of_edge)
-        edges = torch.from_numpy(neighbors.edge_index)
-        for layer in range(self.n_layers):
-            graph[f"edge_index{layer}"] = edges
-        graph[fields.CONTRIBUTIONS] = torch.zeros(n_atoms, dtype=torch.int64)
-        graph[fields.IMAGES] = torch.arange(n_atoms)
-        graph[fields.N_LAYERS] = torch.tensor(self.n_layers)
-        graph[fields.IDX] = torch.tensor(configuration.metadata.get("index", -1))
-        return attach_labels(graph, configuration)
-
-    def export_kim_model(self, path: Path, model: str) -> NoReturn:
-        """Refuse: a KIM model is given atoms and ghosts by the simulator, and builds the staged graph of those.
-
-        Raises:
-            ExportError: Always.
-        """
-        raise ExportError(
-            "KLIFF cannot export a model trained on PeriodicGraph",
-            where="export",
-            remedy="Export it with kimgnn: GNNLightningTrainer.save_kim_model(), or `kimgnn export`.",
-        )
-
-    def _atomic_numbers(self, configuration: Configuration) -> NDArray[np.int64]:
-        present = check_species(configuration)
-        if self.species is not None and not present <= set(self.species):
-            raise DataError(
-                "the structure has a species that the transform does not list",
-                where=configuration_name(configuration),
-                value=", ".join(sorted(present - set(self.species))),
-                allowed=", ".join(self.species),
-                remedy="Add it to transforms.configuration.kwargs.species.",
-            )
-        return np.array([atomic_numbers[symbol] for symbol in configuration.species], dtype=np.int64)
-
-    def _species_index(self, z: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Index in the species list; without a list, KLIFF's: by atomic number among those of the structure."""
-        if self.species is None:
-            return np.unique(z, return_inverse=True)[1]
-        index = np.zeros(len(chemical_symbols), dtype=np.int64)
-        for code, symbol in enumerate(self.species):
-            index[atomic_numbers[symbol]] = code
-        return index[z]
+    def find_edges(self, structure: Structure) -> Edges:
+        """Return all neighbours within the cutoff, in pairs."""
+        _, coords, cell, pbc, name = structure
+        return Edges.of_all(find_neighbors(coords, cell, pbc, self.cutoff, name))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.collections import PathCollection, PolyCollection
 
-from kimgnn.evaluation.metrics import Parity
+from kimgnn.evaluation.metrics import MEASURES, Parity
 from kimgnn.evaluation.plots import DENSE, dimer_plot, learning_curves, parity_plot
 
 
@@ -17,7 +17,7 @@ def _parity(size: int, noise: float = 0.1) -> Parity:
 
 def test_all_panels_of_a_parity_plot_share_equal_axes_that_hold_every_value():
     """A reader may compare the splits by eye: same limits, equal scales, nothing cut off."""
-    figure = parity_plot("energy", {"train": _parity(50), "test": Parity(np.array([8.0]), np.array([9.0]))})
+    figure = parity_plot(MEASURES["energy"], {"train": _parity(50), "test": Parity(np.array([8.0]), np.array([9.0]))})
     panels = [ax for ax in figure.axes if ax.get_title()]
     assert [ax.get_title() for ax in panels] == ["train", "test"]
     for ax in panels:
@@ -31,14 +31,14 @@ def test_all_panels_of_a_parity_plot_share_equal_axes_that_hold_every_value():
 def test_the_corner_tells_the_errors_in_their_unit():
     """A constant error of 2 meV/atom reads as such."""
     reference = np.linspace(-1.0, 1.0, 20)
-    ax = parity_plot("energy", {"test": Parity(reference, reference + 0.002)}).axes[0]
+    ax = parity_plot(MEASURES["energy"], {"test": Parity(reference, reference + 0.002)}).axes[0]
     assert ax.texts[0].get_text() == "MAE 2 meV/atom\nRMSE 2 meV/atom\nn = 20"
 
 
 @pytest.mark.parametrize(("size", "kind"), [(DENSE, PathCollection), (DENSE + 1, PolyCollection)])
 def test_many_values_are_drawn_as_a_density(size, kind):
     """Points hide one another beyond some thousands; hexagons count them, and lose none."""
-    ax = parity_plot("forces", {"train": _parity(size)}).axes[0]
+    ax = parity_plot(MEASURES["forces"], {"train": _parity(size)}).axes[0]
     assert type(ax.collections[0]) is kind
     if kind is PolyCollection:
         assert np.asarray(ax.collections[0].get_array()).sum() == size
@@ -56,7 +56,7 @@ def test_many_values_are_drawn_as_a_density(size, kind):
 )
 def test_degenerate_values_still_make_a_picture(parity):
     """One value, no spread or a network that diverged: the picture says so and does not fail."""
-    ax = parity_plot("stress", {"val": parity}).axes[0]
+    ax = parity_plot(MEASURES["stress"], {"val": parity}).axes[0]
     low, high = ax.get_xlim()
     assert low < high
 

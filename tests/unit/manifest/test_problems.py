@@ -127,7 +127,7 @@ CASES = {
     ),
     "architecture": (
         {"model": {"architecture": "schnt"}},
-        "model.architecture: unknown architecture (got 'schnt'). Allowed: schnet",
+        "model.architecture: unknown architecture (got 'schnt'). Allowed: cgcnn, schnet",
     ),
     "option": (
         {"model": {"options": {"cutof": 4}}},
@@ -141,11 +141,11 @@ CASES = {
     "option's range": ({"model": {"options": {"num_gaussians": 1}}}, "model.options.num_gaussians: must be at least 2"),
     "head": (
         {"model": {"heads": [{"type": "enrgy"}]}},
-        "model.heads.0.type: unknown head (got 'enrgy'). Allowed: energy",
+        "model.heads.0.type: unknown head (got 'enrgy'). Allowed: classification, energy, property",
     ),
     "head without a type": (
         {"model": {"heads": [{"scale": 1.0}]}},
-        "model.heads.0.type: must name a head. Allowed: energy",
+        "model.heads.0.type: must name a head. Allowed: classification, energy, property",
     ),
     "head's option": (
         {"model": {"heads": [{"type": "energy", "scal": 1.0}]}},
@@ -155,6 +155,53 @@ CASES = {
         {"model": {"heads": [{"type": "energy", "scale": "fitt"}]}},
         "model.heads.0.scale: unknown value (got 'fitt'). Allowed: 'fit', a number. Did you mean 'fit'?",
     ),
+    "head's target is a reserved name": (
+        {"model": {"heads": [{"type": "property", "target": "forces"}]}},
+        "model.heads.0.target: must be a word without",
+    ),
+    "two heads of one name": (
+        {"model": {"heads": [{"type": "energy"}, *[{"type": "property", "target": "gap"}] * 2]}},
+        "model.heads.2: is a second head called 'gap'",
+    ),
+    "one target read in two ways": (
+        {
+            "model": {
+                "heads": [
+                    {"type": "energy"},
+                    {"type": "property", "target": "gap"},
+                    {"type": "classification", "target": "gap", "name": "metal", "threshold": 0.0},
+                ]
+            }
+        },
+        "model.heads.2.target: is read otherwise by another head (got 'gap'). Give the column a second name",
+    ),
+    "logarithm of an extensive target": (
+        {
+            "model": {
+                "heads": [
+                    {"type": "energy"},
+                    {"type": "property", "target": "E", "extensive": True, "transform": "log10"},
+                ]
+            }
+        },
+        "model.heads.1.transform: must be 'none' or 'per_atom' for an extensive target",
+    ),
+    "class weights": (
+        {
+            "model": {
+                "heads": [
+                    {"type": "energy"},
+                    {"type": "classification", "target": "a", "classes": ["x", "y"], "class_weights": [1.0]},
+                ]
+            }
+        },
+        "model.heads.1.class_weights: must have 2 numbers (got 1)",
+    ),
+    "one class": (
+        {"model": {"heads": [{"type": "energy"}, {"type": "classification", "target": "a", "classes": ["x"]}]}},
+        "model.heads.1.classes: must be two or more different ones",
+    ),
+    "balance": ({"training": {"loss": {"balance": "learned"}}}, "training.loss.balance: unknown value (got 'learned')"),
     "inside one of several types": (
         {"model": {"heads": [{"type": "energy", "reference_energies": {"Si": "low"}}]}},
         "model.heads.0.reference_energies.Si: must be a number (got 'low').",
@@ -250,7 +297,7 @@ CASES = {
     ),
     "two heads": (
         {"model": {"heads": [{"type": "energy"}, {"type": "energy"}]}},
-        "model.heads.1: is a second head of this kind (got 'energy'). Remove one.",
+        "model.heads.1: is a second head called 'energy' (got 'energy'). Remove one.",
     ),
     "nothing fitted": ({"training": {"loss": {"weights": {"energy": 0}}}}, "training.loss.weights: nothing is fitted."),
     "no structure counts": (

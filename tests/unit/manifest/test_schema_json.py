@@ -20,5 +20,7 @@ def test_schema_describes_every_key():
     keys = [(name, key) for block in blocks for name, key in block["properties"].items()]
     assert not [name for name, key in keys if not {"description", "$ref"} & key.keys()]
     assert all("description" in block for block in blocks)
-    (schnet,) = schema["$defs"]["Model"]["allOf"]
-    assert "num_interactions" in schnet["then"]["properties"]["options"]["properties"]
+    architectures = schema["$defs"]["Model"]["allOf"]
+    assert (
+        sum("num_interactions" in entry["then"]["properties"]["options"]["properties"] for entry in architectures) == 1
+    )

@@ -1,0 +1,108 @@
+"""A trained model of any kind as one function: structures to predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import ase
+import numpy as np
+import torch
+
+from kimgnn.calculator import periodic_graph
+from kimgnn.data.from_atoms import configuration_from_atoms
+from kimgnn.errors import DataError
+from kimgnn.evaluation.predict import Prediction, predict
+from kimgnn.export.contract import StagedGraph
+from kimgnn.export.runtimes import LOADERS, RunnableModel, load_exported
+from kimgnn.fields import ENERGY
+from kimgnn.models.checkpoint import load_checkpoint
+from kimgnn.models.tasks import Task, tasks_of
+from kimgnn.physics.derivatives import forces_from_edges, strain_derivative, stress_from_strain
+from kimgnn.physics.potential import Potential
+from kimgnn.registry import TRANSFORMS
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A model that predicts.
+
+    Attributes:
+        predict: Identifiers and structures to predictions, all in one batch; raises `DataError` of the first structure
+            that it cannot take.
+        tasks: What its property and classification heads predict.
+        is_potential: Whether it predicts energy, forces and stress.
+    """
+
+    predict: Callable[[Sequence[tuple[str, ase.Atoms]]], list[Prediction]]
+    tasks: list[Task]
+    is_potential: bool
+
+
+def load_predictor(path: Path) -> Predictor:
+    """Load a run directory (its best checkpoint), a checkpoint, or an exported model.
+
+    Raises:
+        ModelError: It is not there, is damaged or foreign, or needs a package that is missing.
+    """
+    if path.suffix in LOADERS:
+        model = load_exported(path)
+        return Predictor(lambda structures: _by_exported(model, structures), [], True)
+    trained = load_checkpoint(path)
+    potential = Potential(trained.network)
+    transform = TRANSFORMS.get(trained.transform["name"])(**trained.transform["kwargs"])
+
+    def by_network(structures: Sequence[tuple[str, ase.Atoms]]) -> list[Prediction]:
+        configurations = [
+            # without labels, which may be wrong here
+            configuration_from_atoms(
+                ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc), identifier=identifier
+            )
+            for identifier, atoms in structures
+        ]
+        return predict(potential, configurations, transform, batch_size=max(1, len(configurations)))
+
+    return Predictor(by_network, tasks_of(trained.spec.heads), ENERGY in trained.network.heads)
+
+
+def _by_exported(model: RunnableModel, structures: Sequence[tuple[str, ase.Atoms]]) -> list[Prediction]:
+    """Return what an exported potential says; structures without periodicity in three directions have no stress."""
+    graphs = []
+    for identifier, atoms in structures:
+        try:
+            graphs.append(periodic_graph(atoms, model))
+        except DataError as error:
+            raise DataError(problems=[replace(problem, where=identifier) for problem in error.problems]) from error
+    graph = _joined(graphs)
+    energies, edge_gradient = model.evaluate(graph)
+    gradient = torch.from_numpy(edge_gradient)
+    forces = forces_from_edges(gradient, graph.edge_index, len(energies)).numpy()
+    structure_of_edge = torch.repeat_interleave(torch.tensor([len(part.edge_vectors) for part in graphs]))
+    strain = strain_derivative(gradient, graph.edge_vectors, structure_of_edge, len(graphs))
+    # A cell without volume gives NaN.
+    cells = [atoms.cell.array if atoms.pbc.all() else np.zeros((3, 3)) for _, atoms in structures]
+    stress = stress_from_strain(strain, torch.from_numpy(np.stack(cells))).numpy()
+    ends = np.cumsum([len(part.species_codes) for part in graphs])[:-1]
+    parts = zip(np.split(energies, ends), np.split(forces, ends), stress, strict=True)
+    return [Prediction(float(of_atoms.sum()), force, tension, of_atoms) for of_atoms, force, tension in parts]
+
+
+def _joined(graphs: Sequence[StagedGraph]) -> StagedGraph:
+    """Return periodic graphs, in which every layer works on all nodes and edges, as one that is not connected."""
+    n_nodes = [len(graph.species_codes) for graph in graphs]
+    n_edges = [len(graph.edge_vectors) for graph in graphs]
+    first_node, first_edge = np.cumsum([0, *n_nodes]), np.cumsum([0, *n_edges])
+    reverse_edge = [
+        torch.where(graph.reverse_edge < size, graph.reverse_edge + int(first), int(first_edge[-1]))
+        for graph, size, first in zip(graphs, n_edges, first_edge, strict=False)
+    ]
+    n_layers = len(graphs[0].node_counts)
+    return StagedGraph(
+        torch.cat([graph.species_codes for graph in graphs]),
+        torch.cat([graph.edge_index + int(first) for graph, first in zip(graphs, first_node, strict=False)], dim=1),
+        torch.cat([graph.edge_vectors for graph in graphs]),
+        [int(first_node[-1])] * n_layers,
+        [int(first_edge[-1])] * n_layers,
+        torch.cat(reverse_edge),
+    )
