@@ -4,6 +4,14 @@
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
 
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
 #include <vector>
 
 #include "libtorch.hpp"
@@ -33,15 +41,35 @@ struct Pairs {
   }
 };
 
+using Package = torch::inductor::AOTIModelPackageLoader;
+
+// The package of a file, which all models of that content share until the process ends: the dynamic linker never unloads
+// a compiled library (it has symbols of the kind GNU_UNIQUE), so each loading would keep memory for good. Not by the
+// file's path, because KIM writes a model's files into a new folder each time that it creates the model.
+Package& shared_package(const std::filesystem::path& model_file) {
+  static std::mutex one_at_a_time;
+  static std::map<std::string, std::unique_ptr<Package>> packages;
+
+  std::ifstream file(model_file, std::ios::binary);
+  std::string content{std::istreambuf_iterator<char>(file), {}};
+  const std::lock_guard lock(one_at_a_time);
+  auto found = packages.find(content);
+  if (found == packages.end()) {
+    // A runner computes for one thread at a time; they share the weights.
+    const std::size_t runners = std::max(std::thread::hardware_concurrency(), 1U);
+    auto package = std::make_unique<Package>(model_file, "model", /*run_single_threaded=*/false, runners);
+    found = packages.emplace(std::move(content), std::move(package)).first;
+  }
+  return *found->second;
+}
+
 class Pt2Backend final : public Backend {
  public:
   Pt2Backend(const std::filesystem::path& model_file, const Runtime& runtime)
       : name_(model_file.filename()), num_threads_(runtime.num_threads), device_(working_device(runtime.device)) {
     const ThreadsGuard threads(num_threads_);
-    loader_ = explained(name_ + " cannot be loaded", kDamagedOrNewer, [&] {
-      return std::make_unique<torch::inductor::AOTIModelPackageLoader>(model_file);
-    });
-    if (const auto compiled_for = loader_->get_metadata()["AOTI_DEVICE_KEY"];
+    package_ = explained(name_ + " cannot be loaded", kDamagedOrNewer, [&] { return &shared_package(model_file); });
+    if (const auto compiled_for = package_->get_metadata()["AOTI_DEVICE_KEY"];
         compiled_for != c10::DeviceTypeName(device_.type(), /*lower_case=*/true)) {
       throw Error(name_ + " is compiled for the device '" + compiled_for + "', and KIMGNN_DEVICE='" + runtime.device +
                   "'. Set that to '" + compiled_for + "', or export the model as torchscript, which runs on any.");
@@ -53,7 +81,7 @@ class Pt2Backend final : public Backend {
       const ThreadsGuard threads(num_threads_);
       const at::NoGradGuard already_differentiated;
       const Pairs pairs(graph);
-      const auto outputs = loader_->run(inputs(graph, pairs));
+      const auto outputs = package_->run(inputs(graph, pairs));
       if (outputs.size() != 2) {
         throw Error(name_ + " returned " + std::to_string(outputs.size()) + " tensors where the atomic energies and "
                     "their gradient are expected. " + kExportAgain);
@@ -86,7 +114,7 @@ class Pt2Backend final : public Backend {
   std::string name_;
   int num_threads_;
   at::Device device_;
-  std::unique_ptr<torch::inductor::AOTIModelPackageLoader> loader_;
+  Package* package_ = nullptr;
 };
 
 }  // namespace

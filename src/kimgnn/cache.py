@@ -164,6 +164,7 @@ class Cache:
                     self._begin_anew(error)
                 except (lmdb.Error, OSError) as error:
                     self._do_without(error)
+                    break
         return None
 
     def _sized(self, opened: _Opened, use: Callable[[_Opened], T]) -> T:

@@ -13,6 +13,7 @@ import tempfile
 import textwrap
 import warnings
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
@@ -243,72 +244,60 @@ def test_folder_that_cannot_be_written(tmp_path):
     assert not cache.writable
 
 
-def as_nobody(body: str, folder: Path, *limits: tuple[int, int]) -> subprocess.CompletedProcess[str]:
-    """Run a script on a folder as a user who owns nothing, in a process of its own."""
+def read_and_write(folder: Path, user: int, largest_file: int, pipe: Connection) -> None:
+    """Use a cache as another user, or with files of limited size, and send what was found and told."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file, largest_file))
+    os.setuid(user)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        cache = Cache(folder, "graphs")
+        fill(cache, 100, 300)
+        pipe.send((found(cache, 300), cache.writable, [str(warning.message) for warning in told]))
 
-    def become_nobody() -> None:
-        for limit, bytes_ in limits:
-            resource.setrlimit(limit, (bytes_, bytes_))
-        if not limits and os.geteuid() == 0:
-            os.setuid(65534)
 
-    script = "import sys, warnings\nfrom kimgnn.cache import Cache\nfrom test_cache import fill, found\n"
-    return subprocess.run(
-        [sys.executable, "-c", script + textwrap.dedent(body), str(folder)],
-        capture_output=True,
-        text=True,
-        preexec_fn=become_nobody,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])},
+def in_another_process(
+    folder: Path, user: int | None = None, largest_file: int = resource.RLIM_INFINITY
+) -> tuple[list[bool], bool, list[str]]:
+    """Return what `read_and_write` sends."""
+    context = multiprocessing.get_context("fork")
+    here, there = context.Pipe()
+    process = context.Process(
+        target=read_and_write, args=(folder, os.getuid() if user is None else user, largest_file, there)
     )
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    return here.recv()
 
 
 def test_read_only_cache_is_read():
     """A cache on a disk that cannot be written is read; that nothing is added to it is said once."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
         folder = Path(name)
-        cache = Cache(folder, "graphs")
-        fill(cache, 0, 20)
+        fill(cache := Cache(folder, "graphs"), 0, 100)
         closed(cache)
         for path in folder.iterdir():
             path.chmod(0o444)
         folder.chmod(0o555)
-        done = as_nobody(
-            """
-            with warnings.catch_warnings(record=True) as told:
-                warnings.simplefilter("always")
-                cache = Cache(sys.argv[1], "graphs")
-                fill(cache, 20, 25)
-                assert all(found(cache, 20))
-                assert not cache.writable
-            print(*(warning.message for warning in told), sep="|", end="")
-            """,
-            folder,
-        )
+        kept, writable, told = in_another_process(folder, user=65534 if os.getuid() == 0 else None)
         folder.chmod(0o755)
-    assert done.returncode == 0, done.stderr
-    assert "nothing more is written into the cache" in done.stdout
-    assert "|" not in done.stdout
+    assert kept == [True] * 100 + [False] * 200
+    assert not writable
+    assert len(told) == 1
+    assert "nothing more is written into the cache" in told[0]
 
 
 def test_full_disk(tmp_path):
     """Where a file can grow no further, what is there is read, and that nothing is added is said once."""
-    done = as_nobody(
-        """
-        with warnings.catch_warnings(record=True) as told:
-            warnings.simplefilter("always")
-            cache = Cache(sys.argv[1], "graphs")
-            fill(cache, 0, 300)
-            kept = found(cache, 300)
-        assert 10 < sum(kept) < 200, sum(kept)
-        print(*(warning.message for warning in told), sep="|", end="")
-        """,
-        tmp_path,
-        (resource.RLIMIT_FSIZE, 10**6),
-    )
-    assert done.returncode == 0, done.stderr
-    assert "nothing more is written into the cache" in done.stdout
-    assert "|" not in done.stdout
-    assert sum(found(Cache(tmp_path, "graphs"), 300)) > 10
+    fill(Cache(tmp_path, "graphs"), 0, 100)
+    size = Cache(tmp_path, "graphs").size()
+    kept, writable, told = in_another_process(tmp_path, largest_file=size + 100_000)
+    assert all(kept[:100])
+    assert 1 <= sum(kept[100:]) < 100
+    assert not writable
+    assert len(told) == 1
+    assert "nothing more is written into the cache" in told[0]
+    assert sum(found(Cache(tmp_path, "graphs"), 300)) == sum(kept)
 
 
 def test_another_process_has_begun_anew(tmp_path):

@@ -1,4 +1,4 @@
-"""The command line: ``kimgnn validate | train | evaluate | predict | export | verify | driver | doctor``.
+"""The command line: ``kimgnn validate | train | tune | evaluate | predict | export | verify | driver | doctor``.
 
 Every command imports what it needs when it runs, so that ``kimgnn --help`` answers at once.
 """
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kimgnn.cli.data import data_app
 from kimgnn.cli.log import set_up_log
 from kimgnn.cli.predict import predict
+from kimgnn.cli.tune import tune
 from kimgnn.errors import DataError, ExportError, KIMError, KimgnnError
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ app = typer.Typer(
 )
 driver_app = typer.Typer(help="The KIM model drivers that run exported models.", no_args_is_help=True)
 app.add_typer(driver_app, name="driver")
-app.command()(predict)
+app.add_typer(data_app, name="data")
 
 ManifestFile = Annotated[Path, typer.Argument(help="The manifest, YAML.", show_default=False)]
 Trained = Annotated[
@@ -64,6 +66,7 @@ def train(
     set_up_log()
     from kimgnn.evaluation.metrics import metrics_table
     from kimgnn.manifest import load_manifest
+    from kimgnn.models.tasks import tasks_of
     from kimgnn.training.run_directory import process_rank
     from kimgnn.training.trainer import GNNLightningTrainer
 
@@ -78,7 +81,8 @@ def train(
         raise
     metrics = trainer.run.path / "report" / "metrics.json"
     if process_rank() == 0 and metrics.is_file():
-        print(metrics_table(json.loads(metrics.read_text(encoding="utf-8"))))
+        tasks = tasks_of(plain["model"]["heads"] or [])
+        print(metrics_table(json.loads(metrics.read_text(encoding="utf-8")), tasks))
 
 
 @app.command()
@@ -92,20 +96,33 @@ def evaluate(
     """Compare predictions with the labels of files, which are read as the run's manifest reads its data."""
     set_up_log()
     from kimgnn.data.sources import read_configurations
+    from kimgnn.evaluation.heads import compare_heads, head_metrics
     from kimgnn.evaluation.metrics import compare, error_metrics, metrics_table
-    from kimgnn.evaluation.report import write_report
+    from kimgnn.evaluation.report import undefined_metrics, write_report
+    from kimgnn.models.tasks import tasks_of
+    from kimgnn.training.targets import target_spec
 
     trained = _load(run)
+    tasks = tasks_of(trained.spec.heads)
     paths = [str(file) for file in files]
-    configurations = read_configurations(trained.manifest["dataset"] | {"path": paths, "slices": None, "weights": None})
-    parities = {"given": compare(_predict(trained, configurations), configurations)}
-    if not parities["given"]:
+    source = trained.manifest["dataset"] | {"path": paths, "slices": None, "weights": None}
+    specs = list(dict.fromkeys(target_spec(task) for task in tasks))
+    configurations = read_configurations(source, targets=specs)
+    predictions = _predict(trained, configurations)
+    parities = {"given": compare(predictions, configurations)}
+    heads = {"given": compare_heads(tasks, predictions, configurations)}
+    if not parities["given"] and not heads["given"]:
         raise DataError(
             "no structure carries a label", where="FILES", value=paths, remedy="`kimgnn predict` needs no labels."
         )
-    print(metrics_table({split: error_metrics(found) for split, found in parities.items()}))
+    print(metrics_table({"given": error_metrics(parities["given"]) | head_metrics(heads["given"])}, tasks))
+    print("".join(f"{note}\n" for note in undefined_metrics(heads)), end="")
     if report is not None:
-        print(f"report in {write_report(report, parities, {}, trained.manifest).path}")
+        print(f"report in {write_report(report, parities, {}, trained.manifest, heads).path}")
+
+
+app.command()(predict)
+app.command()(tune)
 
 
 @app.command()

@@ -6,7 +6,7 @@ import ast
 import hashlib
 import json
 import warnings
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -138,14 +138,16 @@ def decoded(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    try:
-        return ast.literal_eval(text) if text[:1] in ("[", "(") else float(text)
-    except (ValueError, SyntaxError):
-        pass
-    try:  # JSON spells null and NaN in its own way
-        return json.loads(text) if text[:1] == "[" else value
-    except ValueError:
-        return value
+    # JSON spells null and NaN in its own way, Python has tuples and single quotes.
+    readers: tuple[Callable[[str], Any], ...] = (int, float)
+    if text[:1] in ("[", "("):
+        readers = (json.loads, ast.literal_eval)
+    for read in readers if "_" not in text or text[:1] in ("[", "(") else ():  # Python takes 1_000 for 1000
+        try:
+            return read(text)
+        except (ValueError, SyntaxError):
+            continue
+    return value
 
 
 def is_missing(value: Any) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import os
 import re
 import warnings
@@ -19,14 +21,14 @@ from ase.io import iread
 from ase.io.formats import UnknownFileTypeError, filetype, ioformats, string2index
 from kliff.dataset import Configuration, Dataset
 
-from kimgnn.cache import Cache, user_folder
-from kimgnn.data.cif_folder import read_cif_folder
+from kimgnn.cache import STRUCTURES, Cache, user_folder
+from kimgnn.data.cif_folder import TABLE, read_cif_folder
 from kimgnn.data.from_atoms import attach_values, configuration_from_atoms, values_of
 from kimgnn.data.labels import checked_label, find_label, has_label
 from kimgnn.data.matbench import read_matbench
 from kimgnn.data.parsing import is_missing, parsed
 from kimgnn.data.records import Entry, Item, Record, set_aside
-from kimgnn.data.table import read_table
+from kimgnn.data.table import is_table, read_table, suffix_of
 from kimgnn.data.targets import COLUMN_OF, COLUMNS, VALUES, TargetSpec, encode_targets
 from kimgnn.data.weights import apply_weights
 from kimgnn.errors import DataError, ManifestError, Problem, did_you_mean
@@ -49,9 +51,6 @@ DATABASES: Final = ("db", "json")
 
 SHOWN: Final = 5
 """Ids that a message about many of them names."""
-
-STRUCTURES: Final = "structures"
-"""Name of the file of a `Cache` of parsed structures."""
 
 
 def read_configurations(
@@ -117,6 +116,34 @@ def read_records(dataset: Mapping[str, Any], where: str = "dataset") -> list[Rec
     records = _records(dataset, kind, where, problems)
     _report(problems, len(records), dataset, where)
     return records
+
+
+def source_of(path: Path) -> dict[str, Any]:
+    """Return the ``dataset`` block that reads a file or folder, its type told from the name or the content.
+
+    Args:
+        path: A folder with CGCNN's ``id_prop.csv``, a table, a matbench file, or what ASE reads.
+    """
+    kind = "ase"
+    if path.is_dir() and (path / TABLE).is_file():
+        kind = "cif_folder"
+    elif path.is_file() and is_table(path):
+        kind = "table"
+        if suffix_of(path) == ".json":
+            kind = _kind_of_json(path)
+    return {"type": kind, "path": str(path)}
+
+
+def _kind_of_json(path: Path) -> str:
+    data = path.read_bytes()
+    try:
+        content = json.loads(gzip.decompress(data) if path.suffix == ".gz" else data)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"is not JSON: {error}", where=str(path)) from error
+    if isinstance(content, dict) and {"columns", "data"} <= content.keys():
+        return "matbench"
+    # ASE's database numbers its rows, and says which comes next.
+    return "ase" if isinstance(content, dict) and "nextid" in content else "table"
 
 
 def _kind(dataset: Mapping[str, Any], where: str) -> str:

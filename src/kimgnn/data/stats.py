@@ -111,8 +111,8 @@ def _of_value(name: str, raw: Sequence[Any]) -> ValueStatistics:
     is_single = not is_text and all(np.ndim(value) == 0 for value in found)
     different = np.unique(numbers)
     is_class = is_single and len(different) <= FEW and bool((different == np.round(different)).all())
-    classes = Counter(str(value) for value in found) if is_text or is_class else {}
-    return ValueStatistics(name, len(found), len(raw) - len(found), numbers, dict(Counter(classes).most_common()))
+    classes = Counter(str(value) for value in found) if is_text or is_class else Counter[str]()
+    return ValueStatistics(name, len(found), len(raw) - len(found), numbers, dict(classes.most_common()))
 
 
 def _array(value: Any) -> NDArray[np.float64] | None:

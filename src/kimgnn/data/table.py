@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
 import pandas as pd
+from loguru import logger
 
 from kimgnn.data.parsing import CARTESIAN, FRACTIONAL, LATTICE, SPECIES, is_cif, is_missing
 from kimgnn.data.records import Entry
@@ -59,6 +61,8 @@ def read_table(
             allowed="CIF or POSCAR text, pymatgen dicts, or columns lattice, species and frac_coords or coords",
             remedy=f"Name it as {where}.structure_column.",
         )
+    shown = structure_column if structure_column is not None else ", ".join(parts)
+    logger.info(f"{path}: structures in {shown}, ids {'in ' + id_column if id_column is not None else 'by row'}.")
     structural = [structure_column] if structure_column is not None else parts
     yield from broken
     for number, row in enumerate(rows):
@@ -77,7 +81,7 @@ def read_table(
 
 def is_table(path: Path) -> bool:
     """Whether a file's name is a table's."""
-    return _suffix(path) in READERS
+    return suffix_of(path) in READERS
 
 
 def _plain(identifier: Any) -> str:
@@ -86,14 +90,15 @@ def _plain(identifier: Any) -> str:
     return str(int(identifier) if is_whole else identifier).strip()
 
 
-def _suffix(path: Path) -> str:
+def suffix_of(path: Path) -> str:
+    """Return a file's suffix in small letters, the one before ``.gz``."""
     suffix = Path(path.stem).suffix if path.suffix.lower() == ".gz" else path.suffix
     return suffix.lower()
 
 
 def _rows(path: Path) -> tuple[Sequence[Row], list[Problem]]:
     """Return the rows of a table, and the lines that are none."""
-    reader = READERS.get(_suffix(path))
+    reader = READERS.get(suffix_of(path))
     if reader is None:
         raise DataError("is not a table", where=str(path), allowed=", ".join(READERS) + ", the text formats also .gz")
     problems: list[Problem] = []
@@ -115,7 +120,9 @@ def _text(path: Path) -> str:
 
 def _csv(path: Path, problems: list[Problem]) -> list[Row]:
     # As text: what is missing, a number or a class is not pandas' to guess.
-    frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     rows: list[Row] = frame.to_dict("records")
     return rows
 
@@ -132,7 +139,7 @@ def _parquet(path: Path, problems: list[Problem]) -> list[Row]:
 
 
 def _json_lines(path: Path, problems: list[Problem]) -> list[Row]:
-    rows = []
+    rows: list[Row] = []
     for number, line in enumerate(_text(path).splitlines(), start=1):
         if not line.strip():
             continue
@@ -150,9 +157,9 @@ def _json_lines(path: Path, problems: list[Problem]) -> list[Row]:
 
 def _json(path: Path, problems: list[Problem]) -> list[Row]:
     """Return the rows of a list of objects, of matminer's ``columns`` and ``data``, or of pandas' columns."""
-    content = json.loads(_text(path))
+    content: Any = json.loads(_text(path))
     if isinstance(content, list) and all(isinstance(row, dict) for row in content):
-        return content
+        return list(content)
     if isinstance(content, dict):
         if {"columns", "data"} <= content.keys():
             return matminer_rows(content, path)

@@ -190,11 +190,9 @@ def _numbers(raw: Any) -> NDArray[np.float64]:
             raise ValueError
         array = array.astype(np.float64)
     except (TypeError, ValueError) as error:
-        raise DataError(
-            "the target is not a number", value=_short(raw), allowed="numbers; empty where missing"
-        ) from error
+        raise DataError("the target is not a number", value=_short(raw), allowed=NUMBERS) from error
     if np.isinf(array).any():
-        raise DataError("the target is infinite", value=_short(raw), allowed="finite numbers; empty where missing")
+        raise DataError("the target is infinite", value=_short(raw), allowed=NUMBERS)
     return array
 
 
@@ -211,8 +209,9 @@ def _class(raw: Any, spec: TargetSpec) -> int:
     if text in names:
         return names.index(text)
     number = decoded(value)
-    whole = str(int(number)) if isinstance(number, int | float) and float(number).is_integer() else None
-    if whole is not None and not isinstance(value, bool) and whole in names:  # 1.0 for a class called 1
+    is_whole = isinstance(number, int | float) and not isinstance(number, bool) and float(number).is_integer()
+    whole = str(int(number)) if is_whole else None
+    if whole is not None and whole in names:  # 1.0 for a class called 1
         return names.index(whole)
     truth = {"true": 1, "false": 0}.get(text.lower())
     if truth is not None and len(names) == 2:

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 from pymatgen.core.periodic_table import Element
 
 from kimgnn.data.stats import DataStatistics, ValueStatistics
@@ -19,7 +20,12 @@ from kimgnn.evaluation.tables import aligned
 MOST: Final = 15
 """Space groups, classes and so on that are told by themselves."""
 
+WIDE: Final = 100
+"""Positive values of which the largest is so many times the median have a logarithmic axis."""
+
 COLUMNS: Final = 3
+"""Panels beside one another."""
+
 BAR: Final = "#0072B2"
 
 
@@ -50,25 +56,24 @@ def statistics_table(statistics: DataStatistics) -> str:
 
 def statistics_plot(statistics: DataStatistics) -> Figure:
     """Return a picture: elements in the periodic table, sizes, symmetry, and the distribution of each value."""
-    values = [value for value in statistics.values if len(value.numbers) or len(value.classes) <= MOST]
-    n_panels = 2 + len(values)
+    values = [value for value in statistics.values if len(value.classes) <= MOST]
+    n_panels = 1 + 2 * bool(statistics.space_groups) + len(values)
     n_rows = -(-n_panels // COLUMNS)
     figure = Figure(figsize=(4.2 * COLUMNS, 4.6 + 3.2 * n_rows), layout="constrained")
     grid = figure.add_gridspec(1 + n_rows, COLUMNS, height_ratios=[1.45] + [1.0] * n_rows)
     _periodic_table(figure.add_subplot(grid[0, :]), statistics.elements)
-    axes = [figure.add_subplot(grid[1 + panel // COLUMNS, panel % COLUMNS]) for panel in range(n_panels)]
-    _histogram(axes[0], statistics.n_atoms, "atoms in a structure")
-    axes[0].xaxis.set_major_locator(MaxNLocator(integer=True))
-    if statistics.crystal_systems:
-        _bars(axes[1], statistics.crystal_systems, "crystal system")
-    else:
-        _bars(axes[1], {"none": statistics.n_without_symmetry}, "crystal system")
-    for ax, value in zip(axes[2:], values, strict=True):
+    axes = iter(figure.add_subplot(grid[1 + panel // COLUMNS, panel % COLUMNS]) for panel in range(n_panels))
+    _histogram(next(axes), statistics.n_atoms.astype(float), "atoms in a structure", "structures")
+    if statistics.space_groups:
+        _bars(next(axes), statistics.crystal_systems, "crystal system")
+        _bars(next(axes), statistics.space_groups, "space group")
+    for ax, value in zip(axes, values, strict=True):
         title = f"{value.name}\n{value.n_labelled} labelled, {value.n_missing} missing"
         if value.classes:
             _bars(ax, value.classes, title)
         else:
-            _histogram(ax, value.numbers, title)
+            counted = "structures" if len(value.numbers) == value.n_labelled else "numbers"
+            _histogram(ax, value.numbers, title, counted)
     return figure
 
 
@@ -89,8 +94,8 @@ def _counts(name: str, counts: Mapping[str, int], n: int) -> str:
     return aligned([[name, "structures", "%"], *rows], left=1)
 
 
-def _cut(text: str) -> str:
-    return text if len(text) <= 40 else f"{text[:37]}..."
+def _cut(text: str, length: int = 40) -> str:
+    return text if len(text) <= length else f"{text[: length - 1]}…"
 
 
 def _periodic_table(ax: Axes, elements: Mapping[str, int]) -> None:
@@ -107,7 +112,7 @@ def _periodic_table(ax: Axes, elements: Mapping[str, int]) -> None:
     most = max(elements.values())
     image = ax.imshow(table, cmap="viridis_r", norm=LogNorm(1, max(most, 2)), aspect="auto")
     ax.figure.colorbar(image, ax=ax, label="structures", fraction=0.03, pad=0.01)
-    ax.set_title(f"{len(elements)} elements", fontsize=10)
+    ax.set_title(f"{len(elements)} element{'s' if len(elements) > 1 else ''}", fontsize=10)
     ax.set_axis_off()
 
 
@@ -128,19 +133,30 @@ def _ink(element: Element, elements: Mapping[str, int]) -> str:
     return "white" if is_dark else "black"
 
 
-def _histogram(ax: Axes, numbers: np.ndarray, title: str) -> None:
-    ax.hist(numbers, bins=min(40, max(len(np.unique(numbers)), 1)), color=BAR)
-    _finish(ax, title)
+def _histogram(ax: Axes, numbers: NDArray[np.float64], title: str, counted: str) -> None:
+    n_bins = min(40, max(len(np.unique(numbers)), 1))
+    if len(numbers) and numbers.min() > 0 and numbers.max() > WIDE * np.median(numbers):
+        ax.set_xscale("log")
+        ax.hist(numbers, bins=np.geomspace(numbers.min(), numbers.max(), n_bins + 1).tolist(), color=BAR)
+    else:
+        ax.hist(numbers, bins=n_bins, color=BAR)
+    _finish(ax, title, counted)
 
 
 def _bars(ax: Axes, counts: Mapping[str, int], title: str) -> None:
     shown = dict(islice(counts.items(), MOST))
-    ax.bar([_cut(name) for name in shown], list(shown.values()), color=BAR)
-    ax.tick_params(axis="x", labelrotation=45 if len(shown) > 3 else 0, labelsize=8)
-    _finish(ax, title)
+    ax.bar(range(len(shown)), list(shown.values()), color=BAR)
+    labels = [_cut(name, 20) for name in shown]
+    if len(shown) > 3:
+        ax.set_xticks(range(len(shown)), labels, fontsize=8, rotation=45, ha="right", rotation_mode="anchor")
+    else:
+        ax.set_xticks(range(len(shown)), labels, fontsize=8)
+    more = f", the first {MOST} of {len(counts)}" if len(counts) > MOST else ""
+    _finish(ax, title + more, "structures")
 
 
-def _finish(ax: Axes, title: str) -> None:
+def _finish(ax: Axes, title: str, counted: str) -> None:
     ax.set_title(title, fontsize=10)
-    ax.set_ylabel("structures")
+    ax.set_ylabel(counted)
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
     ax.spines[["top", "right"]].set_visible(False)

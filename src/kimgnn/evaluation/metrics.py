@@ -167,7 +167,7 @@ def format_metric(value: float | None) -> str:
     """Return a number for a reader: four digits, a count as it is, a dash for what is not defined."""
     if value is None:
         return "–"
-    return str(int(value)) if np.isfinite(value) and value == int(value) and value >= 1 else f"{value:.4g}"
+    return str(int(value)) if 1 <= value < 1e12 and value == int(value) else f"{value:.4g}"
 
 
 def with_unit(name: str, unit: str) -> str:

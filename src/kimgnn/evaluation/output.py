@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Sequence
-from typing import IO, Any, Final, Protocol
+from collections.abc import Sequence
+from typing import IO, Any, Final
 
 import ase
 import ase.io
@@ -15,94 +15,95 @@ from kimgnn.evaluation.predict import Prediction, with_predictions
 from kimgnn.models.tasks import Task
 
 
-class Writer(Protocol):
-    """Writes predictions into an open file, one after another, and what belongs after the last one."""
+class Writer:
+    """Writes predictions into an open text file, one structure after another.
+
+    Args:
+        stream: The file.
+        tasks: What the model's property and classification heads predict.
+    """
+
+    def __init__(self, stream: IO[str], tasks: Sequence[Task]) -> None:
+        self.stream = stream
+        self.tasks = tasks
 
     def write(self, identifier: str, atoms: ase.Atoms, prediction: Prediction) -> None:
         """Write one structure's prediction."""
+        raise NotImplementedError
 
     def end(self) -> None:
-        """Write what follows the last one."""
+        """Write what belongs after the last one."""
+
+    def row(self, identifier: str, atoms: ase.Atoms, prediction: Prediction, arrays: bool = True) -> dict[str, Any]:
+        """Return identifier, formula, number of atoms and `prediction_columns`."""
+        row: dict[str, Any] = {"id": identifier, "formula": atoms.get_chemical_formula(), "atoms": len(atoms)}
+        return row | prediction_columns(prediction, self.tasks, arrays)
 
 
-class CsvWriter:
+class CsvWriter(Writer):
     """A row a structure, units in the header; forces and atomic energies, which no cell holds well, are left out."""
 
-    def __init__(self, stream: IO[str], tasks: Sequence[Task]) -> None:
-        self._stream = stream
-        self._tasks = tasks
-        self._writer: csv.DictWriter[str] | None = None
+    _table: csv.DictWriter[str] | None = None
 
     def write(self, identifier: str, atoms: ase.Atoms, prediction: Prediction) -> None:
-        row = csv_cells(_row(identifier, atoms, prediction, self._tasks, arrays=False))
-        if self._writer is None:
-            self._writer = csv.DictWriter(self._stream, list(row))
-            self._writer.writeheader()
-        self._writer.writerow(row)
-
-    def end(self) -> None:
-        """Nothing follows."""
+        """Write a row, and the header before the first."""
+        row = csv_cells(self.row(identifier, atoms, prediction, arrays=False))
+        if self._table is None:
+            self._table = csv.DictWriter(self.stream, list(row), lineterminator="\n")
+            self._table.writeheader()
+        self._table.writerow(row)
 
 
-class JsonLinesWriter:
+class JsonLinesWriter(Writer):
     """An object a line, units in its keys."""
 
-    def __init__(self, stream: IO[str], tasks: Sequence[Task]) -> None:
-        self._stream = stream
-        self._tasks = tasks
-
     def write(self, identifier: str, atoms: ase.Atoms, prediction: Prediction) -> None:
-        self._stream.write(self._text(identifier, atoms, prediction) + "\n")
-
-    def end(self) -> None:
-        """Nothing follows."""
-
-    def _text(self, identifier: str, atoms: ase.Atoms, prediction: Prediction) -> str:
-        return json.dumps(_row(identifier, atoms, prediction, self._tasks), ensure_ascii=False)
+        """Write a line."""
+        self.stream.write(json.dumps(self.row(identifier, atoms, prediction), ensure_ascii=False) + "\n")
 
 
-class JsonWriter(JsonLinesWriter):
+class JsonWriter(Writer):
     """A list of objects, units in their keys."""
 
-    def __init__(self, stream: IO[str], tasks: Sequence[Task]) -> None:
-        super().__init__(stream, tasks)
-        self._before = "[\n"
+    _before = "[\n"
 
     def write(self, identifier: str, atoms: ase.Atoms, prediction: Prediction) -> None:
-        self._stream.write(self._before + self._text(identifier, atoms, prediction))
+        """Write an item of the list."""
+        text = json.dumps(self.row(identifier, atoms, prediction), ensure_ascii=False)
+        self.stream.write(self._before + text)
         self._before = ",\n"
 
     def end(self) -> None:
-        self._stream.write("\n]\n")
+        """Close the list."""
+        self.stream.write("\n]\n")
 
 
-class ExtxyzWriter:
+class ExtxyzWriter(Writer):
     """The structures, with their predictions in the place of labels, in ASE's units; heads under their names."""
 
-    def __init__(self, stream: IO[str], tasks: Sequence[Task]) -> None:
-        self._stream = stream
-        self._tasks = tasks
-
     def write(self, identifier: str, atoms: ase.Atoms, prediction: Prediction) -> None:
+        """Write a frame."""
         copied = with_predictions(atoms, prediction)
-        for task in self._tasks:
+        for task in self.tasks:
             value = prediction.properties[task.name]
             if task.kind == "classification":
                 copied.info[task.name] = task.classes[int(value.argmax())]
                 copied.info[f"{task.name}_probabilities"] = value
-            elif task.per_atom:
-                copied.set_array(task.name, value[:, 0] if task.components == 1 else value)
-            else:
-                copied.info[task.name] = float(value[0]) if task.components == 1 else value
+                continue
+            found = {task.name: value}
+            if task.name in prediction.deviations:
+                found[f"{task.name}_deviation"] = prediction.deviations[task.name]
+            for name, numbers in found.items():
+                if task.per_atom:
+                    copied.set_array(name, numbers[:, 0] if task.components == 1 else numbers)
+                else:
+                    copied.info[name] = float(numbers[0]) if task.components == 1 else numbers
             if task.unit:
                 copied.info[f"{task.name}_unit"] = task.unit
-        ase.io.write(self._stream, copied, format="extxyz")
-
-    def end(self) -> None:
-        """Nothing follows."""
+        ase.io.write(self.stream, copied, format="extxyz")
 
 
-WRITERS: Final[dict[str, Callable[[IO[str], Sequence[Task]], Writer]]] = {
+WRITERS: Final[dict[str, type[Writer]]] = {
     ".csv": CsvWriter,
     ".json": JsonWriter,
     ".jsonl": JsonLinesWriter,
@@ -110,10 +111,3 @@ WRITERS: Final[dict[str, Callable[[IO[str], Sequence[Task]], Writer]]] = {
     ".xyz": ExtxyzWriter,
 }
 """Suffix of a file -> what writes it."""
-
-
-def _row(
-    identifier: str, atoms: ase.Atoms, prediction: Prediction, tasks: Sequence[Task], arrays: bool = True
-) -> dict[str, Any]:
-    row: dict[str, Any] = {"id": identifier, "formula": atoms.get_chemical_formula(), "atoms": len(atoms)}
-    return row | prediction_columns(prediction, tasks, arrays)

@@ -12,11 +12,11 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 from torch import Tensor
-from torch_geometric.data import Batch
 
 from kimgnn.fields import ATOMIC_ENERGIES, ENERGY, FORCES, STRESS
 from kimgnn.heads.classification import probabilities
 from kimgnn.heads.property import PropertyHead
+from kimgnn.transforms.collate import collate
 
 if TYPE_CHECKING:
     from kliff.dataset import Configuration
@@ -67,7 +67,7 @@ def predict(
     try:
         for start in range(0, len(configurations), batch_size):
             chunk = configurations[start : start + batch_size]
-            batch = Batch.from_data_list([transform(configuration) for configuration in chunk]).to(device)
+            batch = collate([transform(configuration) for configuration in chunk]).to(device)
             sizes = [len(configuration.species) for configuration in chunk]
             predictions += _split(potential, potential(batch, forces=True, stress=True), sizes)
     finally:

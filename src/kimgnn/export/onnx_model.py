@@ -43,18 +43,18 @@ def export_onnx(network: Network, metadata: Mapping[str, str]) -> ModelProto:
         ExportError: The network cannot be a potential, or cannot be written in ONNX without loss.
     """
     layers = network.num_layers
-    module = trace(network, _DECOMPOSITIONS)
+    module = trace(network, DECOMPOSITIONS)
     replace_scatters(module, layers)
     fold_shifts(module)
-    _keep_constants_exact(module)
+    keep_constants_exact(module)
     model = pad_and_unpad(_to_onnx(module, layers), layers, float(network.cutoff))
     onnx.helper.set_model_props(model, dict(metadata))
     model.producer_name = "kimgnn"
-    _check(model)
+    check_onnx(model)
     return model
 
 
-def _check(model: ModelProto) -> None:
+def check_onnx(model: ModelProto) -> None:
     """Refuse what ONNX Runtime would compute wrongly, or not at all.
 
     Raises:
@@ -96,7 +96,7 @@ def _to_onnx(module: GraphModule, layers: int) -> ModelProto:
     shapes[1] = {1: dynamic}
     shapes[-len(TABLES)] = {0: dynamic, 1: dynamic}
     try:
-        with _without_notices():
+        with without_notices():
             program: Any = torch.onnx.export(
                 module,
                 tuple(inputs),
@@ -113,7 +113,7 @@ def _to_onnx(module: GraphModule, layers: int) -> ModelProto:
 
 
 @contextmanager
-def _without_notices() -> Iterator[None]:
+def without_notices() -> Iterator[None]:
     """Silence torch's exporter, which says that torchvision is missing and that torch uses its own old functions."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level
@@ -126,7 +126,7 @@ def _without_notices() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _keep_constants_exact(module: GraphModule) -> None:
+def keep_constants_exact(module: GraphModule) -> None:
     """Turn Python numbers that float32 cannot hold into tensors: torch's exporter rounds numbers, not tensors.
 
     Raises:
@@ -214,7 +214,7 @@ def _are_rows(indices: list[Tensor]) -> bool:
     return len(indices) == 1 and indices[0] is not None and indices[0].dim() == 1 and indices[0].dtype == torch.int64
 
 
-_DECOMPOSITIONS: Final[dict[Any, Any]] = {
+DECOMPOSITIONS: Final[dict[Any, Any]] = {
     aten.cos.default: _cosine,
     aten.index.Tensor: _index,
     aten.index_put.default: _index_put,
@@ -225,3 +225,4 @@ _DECOMPOSITIONS: Final[dict[Any, Any]] = {
     # torch's own: ONNX has no backward pass of these.
     **get_decompositions([aten.silu, aten.silu_backward, aten.native_layer_norm, aten.native_layer_norm_backward]),
 }
+"""Operation of torch -> what ONNX Runtime computes right, and in float64, in its place."""

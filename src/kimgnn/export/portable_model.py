@@ -28,6 +28,7 @@ from kimgnn.export.torchscript import save
 from kimgnn.models.checkpoint import Checkpoint
 from kimgnn.physics.potential import CoordinatePotential
 from kimgnn.registry import TRANSFORMS
+from kimgnn.transforms.crystal_graph import CrystalGraph
 from kimgnn.transforms.radial_graph import radial_graph
 
 TORCHML_VERSION: Final = "001"
@@ -94,6 +95,7 @@ def export_portable_model(
         ExportError: The name breaks KIM's rule, a folder exists, or cannot be written, or the model cannot be
             exported, with the reason.
     """
+    _refuse_nearest_neighbors(checkpoint)
     names = model_names(name, formats)
     targets = [Path(directory) / model_name for model_name in names.values()]
     for target in targets:
@@ -133,6 +135,17 @@ def export_portable_model(
             for folder, target in zip(folders, targets, strict=True):
                 _move(folder, target, tarball)
     return targets[0]
+
+
+def _refuse_nearest_neighbors(checkpoint: Checkpoint) -> None:
+    options = checkpoint.transform.get("kwargs", {})
+    if checkpoint.transform.get("name") == "CrystalGraph" and CrystalGraph(**options).max_neighbors is not None:
+        raise ExportError(
+            "the model cannot be a potential: it was trained on the nearest neighbours, whose energy jumps where two of "
+            "them change places",
+            where="export",
+            remedy="Train it on all of them: transforms.configuration.kwargs.max_neighbors: null.",
+        )
 
 
 def _refuse_if_taken(target: Path, force: bool) -> None:

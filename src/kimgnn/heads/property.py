@@ -114,6 +114,7 @@ class PropertyHead(nn.Module):
         self.per_atom = options.per_atom
         self.extensive = options.extensive
         self.readout = options.readout
+        self.learned: str = options.learned  # not the options: TorchScript knows no dataclasses
         outputs = options.components * (2 if options.loss == "nll" else 1)
         hidden = options.hidden_channels or in_channels
         self.mlp = make_mlp(
@@ -163,7 +164,7 @@ class PropertyHead(nn.Module):
             output: As `forward` returned it.
             n_atoms: ``(n_graphs,)`` int64, atoms of each structure.
         """
-        return undo_transform(output[:, : self.components], self.options.learned, n_atoms)
+        return undo_transform(output[:, : self.components], self.learned, n_atoms)
 
     def deviation(self, output: Tensor, n_atoms: Tensor) -> Tensor | None:
         """Return the standard deviation that a head with ``loss: nll`` predicts, in the property's unit; else ``None``.
@@ -173,9 +174,9 @@ class PropertyHead(nn.Module):
         if output.shape[1] == self.components:
             return None
         deviation = self.spread * torch.exp(0.5 * output[:, self.components :])
-        if self.options.learned == "per_atom":
+        if self.learned == "per_atom":
             return deviation * n_atoms.unsqueeze(-1)
-        if self.options.learned == "log10":
+        if self.learned == "log10":
             return deviation * self.physical(output, n_atoms) * torch.log(torch.tensor(10.0, dtype=torch.float64))
         return deviation
 
@@ -187,7 +188,7 @@ def apply_transform(target: Tensor, transform: Transform, n_atoms: Tensor) -> Te
     return target / n_atoms.unsqueeze(-1) if transform == "per_atom" else target
 
 
-def undo_transform(learned: Tensor, transform: Transform, n_atoms: Tensor) -> Tensor:
+def undo_transform(learned: Tensor, transform: str, n_atoms: Tensor) -> Tensor:
     """Return the values ``(n_graphs, components)`` that `apply_transform` made ``learned`` of."""
     if transform == "log10":
         return torch.pow(10.0, learned)

@@ -35,7 +35,8 @@ def _found(path: str) -> bool:
     return os.path.exists(path) or bool(glob(path))
 
 
-def _or_beside_the_manifest(path: str, info: ValidationInfo) -> str:
+def or_beside_the_manifest(path: str, info: ValidationInfo) -> str:
+    """Return a path to read, in the manifest's folder if it is found there alone."""
     folder: Path | None = (info.context or {}).get("folder")
     if folder is None or _found(path):
         return path
@@ -46,7 +47,7 @@ def _or_beside_the_manifest(path: str, info: ValidationInfo) -> str:
 AnyCase = BeforeValidator(_lower)
 """For a choice that may be written in any case, as KLIFF's documentation does."""
 
-InputPath = Annotated[str, Field(min_length=1), AfterValidator(_or_beside_the_manifest)]
+InputPath = Annotated[str, Field(min_length=1), AfterValidator(or_beside_the_manifest)]
 """A file, folder or glob to read, relative to the current folder or, where not found there, to the manifest's."""
 
 Text = Annotated[str, Field(min_length=1)]

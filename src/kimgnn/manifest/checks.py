@@ -13,6 +13,7 @@ from kimgnn.manifest.materials_project import check_materials_project
 from kimgnn.manifest.model import Model, Transforms
 from kimgnn.manifest.schema import Export
 from kimgnn.manifest.training import Training
+from kimgnn.manifest.tuning import check_tuning
 
 _BELONGS_TO = {
     "id_column": ("table", "ase"),
@@ -43,6 +44,7 @@ def check_together(blocks: dict[str, Any]) -> list[Problem]:
         (_input_args, ("transforms", "model")),
         (_driver, ("model", "export")),
         (_formats, ("model", "export")),
+        (check_tuning, ("tuning", "training")),
     ]
     return [
         problem
@@ -113,6 +115,8 @@ def _cutoff(transforms: Transforms) -> Iterator[Problem]:
     where, kwargs = "transforms.configuration.kwargs", transforms.configuration.kwargs
     if kwargs.get("cutoff", 1) <= 0:
         yield Problem(f"{where}.cutoff", "must be a positive distance, in Å", kwargs["cutoff"])
+    if (count := kwargs.get("max_neighbors")) is not None and count < 1:
+        yield Problem(f"{where}.max_neighbors", "must be at least 1, or null for all", count)
     if kwargs.get("n_layers", 1) < 1:
         yield Problem(f"{where}.n_layers", "must be at least 1", kwargs["n_layers"])
 

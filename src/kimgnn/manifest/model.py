@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, ValidationInfo
 
-from kimgnn.manifest.block import Block, InputPath, Text, wrong
+from kimgnn.manifest.block import Block, InputPath, Text, or_beside_the_manifest, wrong
 
 
 def _is_file_name(name: str) -> str:
@@ -19,6 +19,14 @@ def _is_empty(transforms: list[Any]) -> list[Any]:
     if transforms:
         raise wrong("is for physics-based KIM models: a network has no parameters to transform", remedy="Remove it.")
     return transforms
+
+
+def _find_table(options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+    """Look for an architecture's table of elements where other files are looked for."""
+    table = options.get("element_features")
+    if not (isinstance(table, str) and table.endswith(".json")):
+        return options
+    return options | {"element_features": or_beside_the_manifest(table, info)}
 
 
 class Workspace(Block):
@@ -90,7 +98,7 @@ class Model(Block):
     """Names the run directories; the architecture's name when absent."""
     architecture: Text | None = None
     """Name of an architecture, such as `schnet`."""
-    options: dict[str, Any] = Field(default_factory=dict)
+    options: Annotated[dict[str, Any], AfterValidator(_find_table)] = Field(default_factory=dict)
     """The architecture's options."""
     heads: list[dict[str, Any]] = Field(default_factory=list)
     """What the network predicts: each has a `type` and that head's options. One energy head when absent."""

@@ -11,6 +11,7 @@ from kimgnn.manifest.block import Block, Text, wrong
 from kimgnn.manifest.dataset import Dataset
 from kimgnn.manifest.model import Model, Transforms, Workspace
 from kimgnn.manifest.training import Training
+from kimgnn.manifest.tuning import Tuning
 
 
 def _is_model_name(name: str) -> str:
@@ -55,7 +56,7 @@ class Export(Block):
 
 
 class Manifest(BaseModel):
-    """The six blocks of a manifest, every default filled. Make one with `kimgnn.manifest.load_manifest`."""
+    """KLIFF's six blocks and `tuning`, every default filled. Make one with `kimgnn.manifest.load_manifest`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -71,7 +72,9 @@ class Manifest(BaseModel):
     """How it is trained."""
     export: Export = Export()
     """The KIM portable model."""
+    tuning: Tuning = Tuning()
+    """What `kimgnn tune` looks for; training takes no notice of it."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plain, JSON-safe dict that KLIFF gets, by KLIFF's key names."""
-        return self.model_dump(mode="json")
+        """Return the plain, JSON-safe dict of the six blocks that KLIFF gets, by KLIFF's key names."""
+        return self.model_dump(mode="json", exclude={"tuning"})

@@ -22,7 +22,8 @@ def _is_training_size(size: int | float) -> int | float:
     return _is_size(size)
 
 
-def _is_duration(text: str) -> str:
+def is_duration(text: str) -> str:
+    """Refuse what is not `DD:HH:MM:SS`."""
     parts = text.split(":")
     if len(parts) != 4 or any(len(part) != 2 or not part.isdecimal() for part in parts):
         raise wrong("is not a duration", allowed="'DD:HH:MM:SS' in quotes, such as '00:01:30:00'")
@@ -154,7 +155,7 @@ class Training(Block):
     """Where to compute (KLIFF's documentation also writes `device`)."""
     devices: Literal["auto"] | Annotated[int, Field(ge=1)] | list[int] = "auto"
     """How many devices (or processes on CPU), or which."""
-    max_time: Annotated[str, AfterValidator(_is_duration)] | None = None
+    max_time: Annotated[str, AfterValidator(is_duration)] | None = None
     """Stop after this long, as `"DD:HH:MM:SS"`, in quotes."""
     verbose: bool = False
     """Say more."""

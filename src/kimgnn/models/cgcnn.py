@@ -48,7 +48,7 @@ class CGCNNOptions(Options):
         max_z: Largest atomic number with an embedding.
     """
 
-    cutoff: float
+    cutoff: float = 8.0
     hidden_channels: int = 64
     num_convolutions: int = 3
     convolution: Literal["gated", "shared", "none"] = "gated"

@@ -1,6 +1,7 @@
 """What happens at the end of an epoch: checkpoints, the trainer's state, predictions for every atom."""
 
 import math
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,26 @@ class RunCheckpoints(Checkpoint):
         """Take the lowest loss from a checkpoint."""
         self.best_loss = state_dict["best_loss"]
         self.current |= {"best_loss": self.best_loss, "best_model": str(self.folder / "best.ckpt")}
+
+
+class EpochClock(Callback):
+    """Takes the time of each epoch, validation included.
+
+    Attributes:
+        seconds: Of the epochs that this process trained.
+    """
+
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self._start = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Start."""
+        self._start = time.perf_counter()
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Stop; Lightning validates before this."""
+        self.seconds.append(time.perf_counter() - self._start)
 
 
 class EpochLines(Checkpoint):

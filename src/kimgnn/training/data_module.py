@@ -130,8 +130,9 @@ class GraphDataModule(LightningDataModule):
         rank, world_size = (trainer.global_rank, trainer.world_size) if trainer else (0, 1)
         sampler = EpochSampler(len(dataset), seed, rank, world_size)
         if trainer is not None:
-            # A resumed run asks for its first batch before Lightning tells the sampler the epoch.
-            sampler.set_epoch(trainer.current_epoch)
+            # Workers load the first batches of a run before Lightning tells the sampler the epoch, and in a resumed
+            # one, before it counts the epoch that the checkpoint was written at the end of.
+            sampler.set_epoch(trainer.fit_loop.epoch_progress.current.processed)  # type: ignore[attr-defined]
         return DataLoader(
             dataset,
             batch_size=self.batch_size,

@@ -1,7 +1,7 @@
 """Where the network comes from: its heads fitted to the training set, or read from a TorchScript file."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ from ase.data import atomic_numbers, chemical_symbols
 from kliff.dataset import Configuration
 from torch import nn
 
+from kimgnn.data.element_features import element_feature_table, require_elements
 from kimgnn.data.statistics import energy_per_atom_std, fit_reference_energies, force_rms
 from kimgnn.errors import ManifestError, ModelError
-from kimgnn.models.network import NetworkSpec
+from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.training.head_fits import fit_classification_head, fit_property_head
 
 
@@ -43,6 +44,23 @@ def fit_spec(model: Mapping[str, Any], configurations: Sequence[Configuration], 
         for head in model["heads"]
     ]
     return NetworkSpec(model["architecture"], model["options"], heads, list(species), model["precision"])
+
+
+def set_element_features(network: Network, configurations: Iterable[Configuration]) -> None:
+    """Give a network that begins with a table of elements the table that its options name; others none.
+
+    Args:
+        network: Freshly built.
+        configurations: All structures that it will be given.
+
+    Raises:
+        DataError: The table cannot be read, or has no features of some structures' elements.
+    """
+    source = network.spec.options.get("element_features", "embedding")
+    if source not in ("embedding", "onehot"):
+        table = element_feature_table(source)
+        require_elements(table, configurations, source)
+        network.trunk.set_element_features(torch.from_numpy(table))
 
 
 def _fit_energy_head(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import ase
+import numpy as np
 import torch
 import yaml
 from kliff.dataset import Configuration, Dataset
@@ -29,9 +30,10 @@ from kimgnn.data.statistics import label_counts, species_of
 from kimgnn.data.targets import TargetSpec, check_targets
 from kimgnn.data.to_atoms import save_configurations
 from kimgnn.errors import DataError, ManifestError, TrainingError
-from kimgnn.evaluation.metrics import Parity, compare, error_metrics
+from kimgnn.evaluation.heads import compare_heads, head_metrics
+from kimgnn.evaluation.metrics import compare, error_metrics
 from kimgnn.evaluation.predict import Prediction, predict
-from kimgnn.evaluation.report import write_report
+from kimgnn.evaluation.run_report import Split, Timing, write_run_report
 from kimgnn.export.portable_model import export_portable_model
 from kimgnn.fields import ENERGY, LABELS
 from kimgnn.files import atomic_write
@@ -41,7 +43,7 @@ from kimgnn.models.network import DTYPES, NetworkSpec, build_network
 from kimgnn.models.tasks import tasks_of
 from kimgnn.physics.potential import CoordinatePotential, Potential
 from kimgnn.registry import TRANSFORMS
-from kimgnn.training.callbacks import EpochLines, PerAtomPredictions, RunCheckpoints
+from kimgnn.training.callbacks import EpochClock, EpochLines, PerAtomPredictions, RunCheckpoints
 from kimgnn.training.checkpoint_io import AtomicCheckpointIO
 from kimgnn.training.data_module import GraphDataModule, GraphDataset, Transform
 from kimgnn.training.description import dataset_hash, describe_data
@@ -52,11 +54,12 @@ from kimgnn.training.label_scales import LabelScale, fit_label_scales
 from kimgnn.training.lightning_run import calm, choose_accelerator, fit
 from kimgnn.training.losses import Loss, label_weights
 from kimgnn.training.module import TrainingModule, make_optimizer, make_scheduler
-from kimgnn.training.networks import fit_spec, load_torchscript
+from kimgnn.training.networks import fit_spec, load_torchscript, set_element_features
 from kimgnn.training.run_directory import RunDirectory, open_run_directory, process_rank
 from kimgnn.training.spreads import label_spreads, target_spreads
 from kimgnn.training.targets import has_target, target_spec
 from kimgnn.training.task_balance import LearnedBalance
+from kimgnn.transforms.graph_cache import with_cache
 from kimgnn.transforms.radial_graph import radial_graph
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -161,7 +164,10 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         transform = TRANSFORMS.get(configuration["name"], "transforms.configuration.name")
         transform = transform(**configuration["kwargs"], copy_to_config=False)
         self.configuration_transform = transform
-        self.graph_of = partial(radial_graph, transform=transform) if isinstance(transform, RadialGraph) else transform
+        if isinstance(transform, RadialGraph):
+            self.graph_of = partial(radial_graph, transform=transform)
+        else:
+            self.graph_of = with_cache(transform, self.dataset_manifest["cache"])
 
     def setup_dataset_split(self) -> None:
         """Divide the structures, and record who is where."""
@@ -224,14 +230,16 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
 
     def setup_dataloaders(self) -> None:
         """Make the graphs and their loaders."""
-        dynamic = self.dataset_manifest["dynamic_loading"]
-        sets = {name: GraphDataset(part, self.graph_of, dynamic) for name, part in self.splits.items() if part}
+        dynamic, num_workers = self.dataset_manifest["dynamic_loading"], self.training_manifest["num_workers"]
+        sets = {
+            name: GraphDataset(part, self.graph_of, dynamic, num_workers) for name, part in self.splits.items() if part
+        }
         self.data_module = GraphDataModule(
             sets["train"],
             sets.get("validation"),
             sets.get("test"),
             batch_size=self.training_manifest["batch_size"],
-            num_workers=self.training_manifest["num_workers"],
+            num_workers=num_workers,
             seed=self.workspace["seed"],
         )
 
@@ -250,6 +258,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 self.current,
             ),
         ]
+        callbacks.append(EpochClock())
         if not sys.stdout.isatty():
             callbacks.append(EpochLines())
         if self.optimizer_manifest["ema"]:
@@ -338,7 +347,8 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             split: ``train``, ``validation`` or ``test``.
 
         Returns:
-            For each label that occurs, ``{label}_mae``, ``{label}_rmse`` (meV/atom, eV/Å, GPa) and ``{label}_count``.
+            For each label that occurs, ``{label}_mae``, ``{label}_rmse`` (meV/atom, eV/Å, GPa) and ``{label}_count``;
+            for each other head, what its report has.
 
         Raises:
             TrainingError: There is no such split, or nothing was trained yet.
@@ -347,10 +357,12 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             there = [name for name in SPLITS if self.splits[name]]
             raise TrainingError("there is no such part of the data", value=split, allowed=", ".join(there))
         configurations = self.splits[split]
-        return error_metrics(compare(self._predict(configurations), configurations))
+        predictions = self._predict(configurations)
+        heads = compare_heads(tasks_of(self.model_manifest["heads"]), predictions, configurations)
+        return error_metrics(compare(predictions, configurations)) | head_metrics(heads)
 
     def predict(self, structures: Sequence[Configuration | ase.Atoms]) -> list[Prediction]:
-        """Return energy, forces and stress of structures by the best weights.
+        """Return what the best weights say of structures.
 
         Args:
             structures: ``kliff.dataset.Configuration`` or ``ase.Atoms``; labels are not looked at.
@@ -480,6 +492,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             species = configuration["kwargs"].get("species") or species_of(self.dataset.configs)
             self.spec = fit_spec(self.model_manifest, self.splits["train"], species)
             self.model = build_network(self.spec)
+            set_element_features(self.model, (item for part in self.splits.values() for item in part))
             return Potential(self.model)
         if self.model is None:
             self.model = load_torchscript(self.model_manifest["model_path"])
@@ -579,22 +592,39 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         return predict(self.best_potential(), configurations, self.graph_of, batch_size, device)
 
     def _write_report(self) -> None:
-        parities = {
-            SPLITS[split]: compare(self._predict(configurations), configurations)
+        splits = {
+            SPLITS[split]: Split(configurations, self._predict(configurations))
             for split, configurations in self.splits.items()
             if configurations
         }
-        path = write_report(self.run.path / "report", parities, run_history(self.run.path), self.manifest.to_dict())
-        self._describe_best(parities)
-        logger.info(f"Training is finished. Report: {path}")
+        report = write_run_report(
+            self.run.path / "report",
+            splits,
+            tasks_of(self.model_manifest["heads"]),
+            run_history(self.run.path),
+            self.manifest.to_dict(),
+            timing=self._timing(),
+            n_parameters=sum(parameter.numel() for parameter in self.potential.parameters()),
+            seed=self.workspace["seed"],
+        )
+        self._describe_best(report.metrics)
+        logger.info(f"Training is finished. Report: {report.path}")
 
-    def _describe_best(self, parities: Mapping[str, Mapping[str, Parity]]) -> None:
+    def _timing(self) -> Timing | None:
+        """Return how long this process trained; nothing where it had nothing left to do."""
+        (clock,) = (item for item in self.callbacks if isinstance(item, EpochClock))
+        if not clock.seconds:
+            return None
+        usual, device = float(np.median(clock.seconds)), self.pl_trainer.strategy.root_device
+        return Timing(sum(clock.seconds), len(clock.seconds), usual, len(self.splits["train"]) / usual, str(device))
+
+    def _describe_best(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
         """Put the errors of the best weights into their checkpoint, for what is exported from it to show."""
         checkpoint = self._best_checkpoint()
         checkpoint[ENTRY]["metrics"] = {
             f"{split}_{name}": float(value)
-            for split, found in parities.items()
-            for name, value in error_metrics(found).items()
+            for split, values in metrics.items()
+            for name, value in values.items()
             if not name.endswith("_count")
         }
         AtomicCheckpointIO().save_checkpoint(checkpoint, self.run.best)

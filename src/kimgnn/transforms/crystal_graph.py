@@ -7,9 +7,10 @@ import warnings
 import numpy as np
 
 from kimgnn.errors import ManifestError
-from kimgnn.transforms.graph_transform import Edges, GraphTransform, Structure
-from kimgnn.transforms.nearest import SAME, Ties, nearest_edges
+from kimgnn.transforms.graph_transform import GraphTransform
+from kimgnn.transforms.nearest import Ties, find_nearest
 from kimgnn.transforms.neighbors import find_neighbors
+from kimgnn.transforms.structure import Edges, Structure
 
 
 class CrystalGraph(GraphTransform):
@@ -68,10 +69,7 @@ class CrystalGraph(GraphTransform):
         if self.max_neighbors is None:
             edges = Edges.of_all(find_neighbors(coords, cell, pbc, self.cutoff, name))
         else:
-            # A shell at the cutoff itself is not cut either.
-            neighbors = find_neighbors(coords, cell, pbc, self.cutoff + SAME, name)
-            nearest = nearest_edges(neighbors, structure, self.max_neighbors, self.ties)
-            edges = Edges(neighbors.edge_index[:, nearest], neighbors.shifts[nearest], None)
+            edges = find_nearest(structure, self.cutoff, self.max_neighbors, self.ties)
         self._tell_of_few(np.bincount(edges.edge_index[1], minlength=len(coords)), name)
         return edges
 

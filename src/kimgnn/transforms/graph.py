@@ -42,8 +42,8 @@ class AtomGraph(PyGGraph):
         if is_target(key):
             return 0
         # KLIFF's max(images) + 1 has no value for a graph without nodes.
-        if key == fields.IMAGES and value.numel() == 0:
-            return 0
+        if key == fields.IMAGES:
+            return int(value.max()) + 1 if len(value) else 0
         if key == fields.EDGE_OF_PAIR:
             return self[fields.EDGE_INDEX].shape[1]
         if key == fields.PAIR_OF_EDGE:

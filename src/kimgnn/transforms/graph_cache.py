@@ -1,4 +1,4 @@
-"""Graphs kept from one run to the next: without what was measured or is predicted, which structures share no further."""
+"""Graphs kept from one run to the next, without labels: those are the configuration's, the graph is the structure's."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import torch
 from kliff.dataset import Configuration
+from numpy.typing import NDArray
 from safetensors.numpy import load, save
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
@@ -104,9 +105,14 @@ class CachedTransform:
         return digest.digest()
 
 
-def with_cache(transform: GraphTransform, choice: bool | str) -> GraphTransform | CachedTransform:
-    """Return a transform with the cache that ``dataset.cache`` chooses: none, the user's, or one in a folder."""
-    return CachedTransform(transform, user_folder() if choice is True else choice) if choice else transform
+def with_cache(transform: Any, choice: bool | str) -> Any:
+    """Return a transform with the cache that ``dataset.cache`` chooses: none, the user's, or one in a folder.
+
+    A transform that is no `GraphTransform` may look at more than the structure, and is returned as it is.
+    """
+    if choice and isinstance(transform, GraphTransform):
+        return CachedTransform(transform, user_folder() if choice is True else choice)
+    return transform
 
 
 class _Missing(Dataset[int]):
@@ -128,17 +134,17 @@ class _Missing(Dataset[int]):
         return index
 
 
-def _to_arrays(graph: AtomGraph) -> dict[str, np.ndarray]:
+def _to_arrays(graph: AtomGraph) -> dict[str, NDArray[Any]]:
     """Return what is kept of a graph; of edge lists that are one tensor, the first."""
     first = graph[fields.EDGE_INDEX]
     return {
-        name: tensor.numpy()
+        name: tensor.contiguous().numpy()  # safetensors writes what lies in memory
         for name, tensor in graph.tensors().items()
         if name not in _NOT_KEPT and not is_target(name) and (tensor is not first or name == fields.EDGE_INDEX)
     }
 
 
-def _of_arrays(arrays: Mapping[str, np.ndarray]) -> AtomGraph:
+def _of_arrays(arrays: Mapping[str, NDArray[Any]]) -> AtomGraph:
     """Return a graph without labels, the inverse of `_to_arrays`."""
     tensors: dict[str, Tensor] = {name: torch.from_numpy(array) for name, array in arrays.items()}
     for layer in range(1, int(tensors[fields.N_LAYERS])):

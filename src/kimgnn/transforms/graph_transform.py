@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -16,35 +16,7 @@ from numpy.typing import NDArray
 from kimgnn import fields
 from kimgnn.errors import DataError, ExportError, ManifestError, did_you_mean
 from kimgnn.transforms.graph import AtomGraph, attach_labels, check_species, configuration_name
-from kimgnn.transforms.neighbors import Neighbors
-
-
-class Structure(NamedTuple):
-    """A configuration in NumPy, checked: ``(n_atoms,)``, ``(n_atoms, 3)`` Å, ``(3, 3)`` Å, ``(3,)``, and its name."""
-
-    z: NDArray[np.int64]
-    coords: NDArray[np.float64]
-    cell: NDArray[np.float64]
-    pbc: NDArray[np.bool_]
-    name: str
-
-
-class Edges(NamedTuple):
-    """Sender and receiver ``(2, n_edges)``, sorted by receiver, shifts ``(n_edges, 3)`` Å, and pairs where they form.
-
-    Attributes:
-        pairs: The first edge of each pair ``(n_pairs,)`` and the pair of each edge ``(n_edges,)``, where every edge has
-            its reverse.
-    """
-
-    edge_index: NDArray[np.int64]
-    shifts: NDArray[np.float64]
-    pairs: tuple[NDArray[np.int64], NDArray[np.int64]] | None
-
-    @classmethod
-    def of_all(cls, neighbors: Neighbors) -> Edges:
-        """Return the edges of all neighbours, in pairs."""
-        return cls(neighbors.edge_index, neighbors.shifts, neighbors.pairs())
+from kimgnn.transforms.structure import Edges, Structure
 
 
 class GraphTransform(ConfigurationTransform):

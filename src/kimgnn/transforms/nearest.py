@@ -7,14 +7,27 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from kimgnn.transforms.graph_transform import Structure
-from kimgnn.transforms.neighbors import Neighbors, complete_box
+from kimgnn.transforms.neighbors import Neighbors, complete_box, find_neighbors
+from kimgnn.transforms.structure import Edges, Structure
 
 SAME = 1e-3
 """Å. Distances that differ by less are one shell: a CIF with fractions to four digits (0.3333) moves atoms by 5e-4 Å in
 a cell of 10 Å, and so differ distances that are equal by symmetry."""
 
 Ties = Literal["break", "keep"]
+
+
+def find_nearest(structure: Structure, cutoff: float, count: int, ties: Ties) -> Edges:
+    """Return the edges to each atom's ``count`` nearest neighbours within ``cutoff`` (Å); see `nearest_edges`.
+
+    Raises:
+        DataError: As `kimgnn.transforms.neighbors.find_neighbors` does.
+    """
+    _, coords, cell, pbc, name = structure
+    # A shell at the cutoff itself is not cut either.
+    neighbors = find_neighbors(coords, cell, pbc, cutoff + SAME, name)
+    nearest = nearest_edges(neighbors, structure, count, ties)
+    return Edges(neighbors.edge_index[:, nearest], neighbors.shifts[nearest], None)
 
 
 def nearest_edges(neighbors: Neighbors, structure: Structure, count: int, ties: Ties) -> NDArray[np.int64]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from kimgnn.transforms.graph_transform import Edges, GraphTransform, Structure
+from kimgnn.transforms.graph_transform import GraphTransform
 from kimgnn.transforms.neighbors import find_neighbors
+from kimgnn.transforms.structure import Edges, Structure
 
 
 class PeriodicGraph(GraphTransform):

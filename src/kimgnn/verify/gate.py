@@ -132,7 +132,7 @@ def _compare(
     for folder, parameters in files.items():
         tell(f"comparing {parameters.model} with PyTorch in Python: {len(structures)} structures")
         runtime = f"{parameters.model} in Python"
-        with _all_threads():
+        with all_threads():
             repeats = _file_predictions(folder / parameters.model, structures)
         rows.append(worst_of([compare(runtime, structures, expected, found, precision) for found in repeats]))
     if "KIM in ASE and LAMMPS" in missing:
@@ -173,7 +173,7 @@ def _file_prediction(calculator: KimgnnCalculator, atoms: Atoms) -> Found:
 
 
 @contextmanager
-def _all_threads() -> Iterator[None]:
+def all_threads() -> Iterator[None]:
     """Let torch, and ONNX Runtime after it, use every core, and two at least."""
     before = torch.get_num_threads()
     torch.set_num_threads(max(2, len(os.sched_getaffinity(0))))

@@ -12,11 +12,14 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.db import connect
+from crystals import NACL
 from kliff.dataset import Configuration
 
 from kimgnn.data.labels import has_label
-from kimgnn.data.sources import read_configurations
+from kimgnn.data.sources import read_configurations, read_records, source_of
 from kimgnn.data.statistics import label_counts
+from kimgnn.data.targets import TargetSpec
 from kimgnn.data.to_atoms import save_configurations, to_atoms
 from kimgnn.errors import DataError, ManifestError
 
@@ -269,3 +272,98 @@ def test_to_atoms_has_the_labels_as_results(trajectory: Path) -> None:
     atoms = to_atoms(read(str(trajectory))[3])
     assert atoms.get_potential_energy() == 3.0
     np.testing.assert_array_equal(atoms.get_stress(), np.full(6, 3.0))
+
+
+@pytest.mark.parametrize("name", ["data.db", "data.json"])
+def test_ase_databases(tmp_path: Path, name: str) -> None:
+    """Key-value pairs and data of an ASE database are values and labels; its rows are frames."""
+    with connect(tmp_path / name, append=False) as database:
+        database.write(labelled(1.0), gap=1.5, stable=True, name="first")
+        database.write(bulk("Si"), key_value_pairs={"e_dft": -3.0}, data={"gap": 2.5})
+    first, second = read(
+        str(tmp_path / name), keys={"energy": "e_dft"}, targets={"energy gap": "gap"}, **{"id_column": "name"}
+    )
+    assert (first.identifier, second.identifier) == ("first", f"{tmp_path / name}:1")
+    assert second.energy == -3.0
+    np.testing.assert_allclose(first.forces, np.full((1, 3), 1.0))
+    targets = [TargetSpec("energy gap", "number"), TargetSpec("stable", "class", classes=("no", "yes"))]
+    dataset = {"type": "ase", "path": str(tmp_path / name), "targets": {"energy gap": "gap"}}
+    items = read_configurations(dataset, targets=targets)
+    assert [item.metadata["targets"]["energy gap"].item() for item in items] == [1.5, 2.5]
+    assert str([item.metadata["targets"]["stable"].item() for item in items]) == "[1.0, nan]"
+
+
+def test_values_of_extended_xyz(tmp_path: Path) -> None:
+    """Keys of a frame and columns of its atoms are values; so is what ASE takes for a result."""
+    atoms = labelled(2.0) * (2, 1, 1)
+    atoms.info |= {"gap": 1.5, "dipole": np.array([1.0, 2.0, 3.0])}
+    atoms.arrays["charge"] = np.array([0.5, -0.5])
+    atoms.calc = SinglePointCalculator(atoms, energy=-1.0, magmoms=np.array([1.0, 2.0]))
+    ase.io.write(tmp_path / "a.extxyz", [atoms, bulk("Cu")])
+    targets = [
+        TargetSpec("gap", "number"),
+        TargetSpec("dipole", "number", components=3),
+        TargetSpec("charge", "number", per_atom=True),
+        TargetSpec("magmoms", "number", per_atom=True),
+        TargetSpec("energy", "number"),
+    ]
+    first, second = read_configurations({"type": "ase", "path": str(tmp_path / "a.extxyz")}, targets=targets)
+    values = {name: value.tolist() for name, value in first.metadata["targets"].items()}
+    assert values == {
+        "gap": [1.5],
+        "dipole": [1, 2, 3],
+        "charge": [[0.5], [-0.5]],
+        "magmoms": [[1], [2]],
+        "energy": [-1.0],
+    }
+    assert first.metadata["values"]["gap"] == 1.5
+    assert all(np.isnan(value).all() for value in second.metadata["targets"].values())
+
+
+def test_bad_frames_are_told_together_or_left_out(tmp_path: Path) -> None:
+    """All that is wrong in all files is told at once, or left out with a warning, as the manifest says."""
+    (tmp_path / "1.xyz").write_text("2\n\nSi 0 0\n")
+    (tmp_path / "2.xyz").write_text('1\nenergy="high"\nSi 0 0 0\n1\nenergy=1.0\nSi 0 0 0\n')
+    ase.io.write(tmp_path / "3.xyz", labelled(3.0), format="extxyz")
+    paths = [str(tmp_path / f"{number}.xyz") for number in (1, 2, 3)]
+    with pytest.raises(DataError) as caught:
+        read(paths)
+    assert [problem.where for problem in caught.value.problems] == [paths[0], f"{paths[1]}:0 (energy)"]
+    with pytest.warns(UserWarning, match=r"(?s)dataset: 2 entries are left out, 2 stay:\n.*1\.xyz: cannot be read.*"):
+        assert energies(read(paths, on_error="skip")) == [1.0, 3.0]
+
+
+def test_records(trajectory: Path) -> None:
+    """Records have all values, and no target needs to be named."""
+    records = read_records({"type": "ase", "path": str(trajectory), "slices": ":2"})
+    assert [record.identifier for record in records] == [f"{trajectory}:0", f"{trajectory}:1"]
+    assert records[1].values["energy"] == 1.0
+    with pytest.raises(ManifestError, match="has no records"):
+        read_records({"type": "colabfit"})
+
+
+def test_type_of_files(tmp_path: Path, trajectory: Path) -> None:
+    """What a file is follows from its name or content; a folder of CIFs with a table is CGCNN's."""
+    assert source_of(trajectory) == {"type": "ase", "path": str(trajectory)}
+    assert source_of(tmp_path)["type"] == "ase"
+    (tmp_path / "id_prop.csv").write_text("")
+    assert source_of(tmp_path)["type"] == "cif_folder"
+    with connect(tmp_path / "rows.json") as database:
+        database.write(bulk("Cu"))
+    assert source_of(tmp_path / "rows.json")["type"] == "ase"
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(DataError, match="broken.json: is not JSON"):
+        source_of(tmp_path / "broken.json")
+
+
+def test_cache_of_parsed_structures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a cache, a second reading parses nothing and gives the same."""
+    path = tmp_path / "t.csv"
+    path.write_text(f'id,cif\na,"{NACL}"\n')
+    dataset = {"type": "table", "path": str(path), "cache": str(tmp_path / "cache")}
+    (first,) = read_configurations(dataset)
+    monkeypatch.setattr("kimgnn.data.parsing._from_cif", lambda text: pytest.fail("parsed again"))
+    (second,) = read_configurations(dataset)
+    np.testing.assert_array_equal(first.coords, second.coords)
+    assert list(first.species) == list(second.species)
+    assert (tmp_path / "cache" / "structures.lmdb").is_file()

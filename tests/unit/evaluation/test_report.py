@@ -18,7 +18,7 @@ HISTORY = {"train_loss": (np.arange(3), np.array([3.0, 2.0, 1.0]))}
 
 def test_report_holds_table_pictures_and_the_same_numbers_for_programs(tmp_path):
     """Every picture that the text shows exists and is a PNG; JSON and CSV hold the numbers of the table."""
-    path = write_report(tmp_path / "report", {"train": {"energy": PARITY, "forces": PARITY}}, HISTORY, {"a": "Å"})
+    path = write_report(tmp_path / "report", {"train": {"energy": PARITY, "forces": PARITY}}, HISTORY, {"a": "Å"}).path
     text = path.read_text(encoding="utf-8")
     for name in ("parity_energy.png", "parity_forces.png", "learning_curves.png"):
         assert f"({name})" in text
@@ -35,7 +35,7 @@ def test_report_holds_table_pictures_and_the_same_numbers_for_programs(tmp_path)
 
 def test_report_without_history_or_labels_has_only_what_there_is(tmp_path):
     """No training log (a model that was given) and a split without labels are no errors."""
-    path = write_report(tmp_path, {"test": {}}, {}, {})
+    path = write_report(tmp_path, {"test": {}}, {}, {}).path
     assert sorted(file.name for file in tmp_path.iterdir()) == ["metrics.csv", "metrics.json", "report.md"]
     assert "png" not in path.read_text()
 

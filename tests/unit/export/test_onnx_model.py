@@ -89,9 +89,9 @@ def test_a_racing_sum_is_refused() -> None:
         model = helper.make_model(helper.make_graph([node], "g", inputs, output), ir_version=10)
         if refused:
             with pytest.raises(ExportError, match="more than one thread"):
-                onnx_model._check(model)
+                onnx_model.check_onnx(model)
         else:
-            onnx_model._check(model)
+            onnx_model.check_onnx(model)
 
 
 class _OtherSums(nn.Module):

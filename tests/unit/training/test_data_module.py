@@ -4,9 +4,11 @@ import pickle
 
 import numpy as np
 import pytest
+import torch
 from kliff.dataset import Configuration
 
 from kimgnn.training.data_module import EpochSampler, GraphDataModule, GraphDataset
+from kimgnn.transforms.graph_cache import CachedTransform
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 
 
@@ -66,6 +68,35 @@ def test_graphs_are_made_once_or_on_demand():
     dynamic = GraphDataset(structures(3), PeriodicGraph(2.0), dynamic=True)
     assert dynamic[0] is not dynamic[0]
     assert len(pickle.loads(pickle.dumps(dynamic))) == 3
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_cached_graphs_are_made_once_for_all_runs(tmp_path, dynamic):
+    """A second run makes no graph, whether the first made them before training or in it."""
+    made = []
+
+    class Counting(PeriodicGraph):
+        def forward(self, configuration):
+            made.append(configuration)
+            return super().forward(configuration)
+
+    for _ in range(2):
+        dataset = GraphDataset(structures(3), CachedTransform(Counting(2.0), tmp_path), dynamic)
+        assert [dataset[index].num_nodes for index in range(3)] == [1, 2, 3]
+    assert len(made) == 3
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_loading_draws_no_random_numbers(num_workers):
+    """What the network's dropout draws does not depend on who loads the batches."""
+    module = GraphDataModule(GraphDataset(structures(4), PeriodicGraph(2.0)), None, None, 2, num_workers, seed=0)
+    loader = module.train_dataloader()
+    torch.manual_seed(1)
+    for _ in range(2):
+        list(loader)
+    drawn = torch.rand(3)
+    torch.manual_seed(1)
+    assert torch.equal(drawn, torch.rand(3))
 
 
 @pytest.mark.parametrize("num_workers", [0, 1])
