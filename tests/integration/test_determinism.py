@@ -11,6 +11,7 @@ from lightning.pytorch import Callback
 from silicon_run import tiny_manifest
 
 from kimgnn import GNNLightningTrainer
+from kimgnn.evaluation.report import Report
 
 OPTIONS = {"training.epochs": 4, "training.optimizer.ema": True}
 
@@ -18,7 +19,7 @@ OPTIONS = {"training.epochs": 4, "training.optimizer.ema": True}
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
     """Reports are not what these tests are about."""
-    monkeypatch.setattr("kimgnn.training.trainer.write_report", lambda *arguments: "left out")
+    monkeypatch.setattr("kimgnn.training.trainer.write_run_report", lambda *_, **__: Report(Path("none"), {}, {}))
 
 
 def trained(folder: Path, changes: dict[str, Any]) -> GNNLightningTrainer:
@@ -61,7 +62,7 @@ def assert_identical(first: dict[str, torch.Tensor], second: dict[str, torch.Ten
 def reference(tmp_path_factory):
     """The weights of a run with nothing special."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("kimgnn.training.trainer.write_report", lambda *arguments: "left out")
+        patch.setattr("kimgnn.training.trainer.write_run_report", lambda *_, **__: Report(Path("none"), {}, {}))
         return weights(trained(tmp_path_factory.mktemp("reference"), {}))
 
 

@@ -26,26 +26,27 @@ NAME = "Gate_SiC__MO_000000000010_000"
 pytestmark = [pytest.mark.kim, pytest.mark.lammps]
 
 
-def checkpoint() -> Checkpoint:
+def checkpoint(precision: str = "double") -> Checkpoint:
     """A network of two elements, and a structure of its data."""
     cell = silicon_carbide_structures()["cell"]
     sample = {"symbols": list(cell.symbols), "positions": cell.positions, "cell": cell.cell.array, "pbc": cell.pbc}
-    return Checkpoint(small_network(2), {}, {}, data={SAMPLES: [sample]})
+    return Checkpoint(small_network(2, precision), {}, {}, data={SAMPLES: [sample]})
 
 
-def export(directory: Path, formats: list[str]) -> Path:
+def export(directory: Path, formats: list[str], precision: str = "double") -> Path:
     """Export it through the gate."""
-    exported = checkpoint()
+    exported = checkpoint(precision)
     approve = partial(gate.approve_exports, checkpoint=exported, rejected=directory / "rejected.md")
     return export_portable_model(exported, NAME, directory, formats=formats, approve=approve)
 
 
+@pytest.mark.parametrize(("precision", "forces"), [("double", 1e-8), ("single", 1e-4)])
 def test_every_format_agrees_in_every_runtime(
-    kim_collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    kim_collection: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], precision: str, forces: float
 ) -> None:
-    """To 1e-9 eV, 1e-8 eV/Å, 1e-9 eV/Å³, atoms' energies too; nothing is left in the user's collection."""
+    """In double to 1e-9 eV, 1e-8 eV/Å, 1e-9 eV/Å³; atoms' energies too. The user's collection stays as it is."""
     environment = dict(os.environ)
-    folder = export(tmp_path, list(FORMATS))
+    folder = export(tmp_path, list(FORMATS), precision)
     table = json.loads((folder / "parity.json").read_text())
     runtimes = [
         f"{chosen.file} in {where}"
@@ -53,6 +54,7 @@ def test_every_format_agrees_in_every_runtime(
         for where in ("Python", "ASE", "LAMMPS on 1 rank", "LAMMPS on 2 ranks")
     ]
     assert sorted(table["differences"]) == sorted(runtimes)
+    assert table["allowed"]["forces"] == forces
     for found in table["differences"].values():
         assert len(found) == 8
         for name, differences in found.items():

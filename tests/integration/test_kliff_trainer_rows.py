@@ -26,6 +26,7 @@ from torch_geometric.data import Batch
 
 from kimgnn import GNNLightningTrainer
 from kimgnn.errors import DataError, ManifestError, ModelError, TrainingError
+from kimgnn.evaluation.report import Report
 from kimgnn.models.checkpoint import load_checkpoint
 from kimgnn.training.history import run_history
 from kimgnn.training.host import scatter_add
@@ -35,7 +36,7 @@ from kimgnn.training.lightning_run import choose_accelerator
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
     """Reports are not what these tests are about."""
-    monkeypatch.setattr("kimgnn.training.trainer.write_report", lambda *arguments: "left out")
+    monkeypatch.setattr("kimgnn.training.trainer.write_run_report", lambda *_, **__: Report(Path("none"), {}, {}))
 
 
 @pytest.fixture

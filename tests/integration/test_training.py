@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 from contextlib import contextmanager
+from pathlib import Path
 
 import ase.io
 import numpy as np
@@ -20,6 +21,7 @@ from silicon_run import silicon, tiny_manifest, write_silicon
 
 from kimgnn import GNNLightningTrainer
 from kimgnn.errors import DataError, TrainingError
+from kimgnn.evaluation.report import Report
 from kimgnn.models.checkpoint import load_checkpoint
 from kimgnn.training.history import run_history
 
@@ -28,7 +30,7 @@ from kimgnn.training.history import run_history
 def _pictures_only_of_reports(monkeypatch, request):
     """Drawing takes longer than most of these runs."""
     if "report" not in request.node.name:
-        monkeypatch.setattr("kimgnn.training.trainer.write_report", lambda *arguments: "left out")
+        monkeypatch.setattr("kimgnn.training.trainer.write_run_report", lambda *_, **__: Report(Path("none"), {}, {}))
 
 
 def trained(folder, changes=None) -> GNNLightningTrainer:

@@ -20,6 +20,7 @@ from silicon_run import tiny_manifest
 
 from kimgnn import GNNLightningTrainer
 from kimgnn.errors import TrainingError
+from kimgnn.evaluation.report import Report
 from kimgnn.training.history import run_history
 
 SCRIPT = textwrap.dedent(
@@ -44,7 +45,7 @@ SCRIPT = textwrap.dedent(
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
     """Reports are not what these tests are about."""
-    monkeypatch.setattr("kimgnn.training.trainer.write_report", lambda *arguments: "left out")
+    monkeypatch.setattr("kimgnn.training.trainer.write_run_report", lambda *_, **__: Report(Path("none"), {}, {}))
 
 
 def start_and_stop(manifest: dict[str, Any], folder: Path, how: int) -> str:

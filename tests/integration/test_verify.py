@@ -68,6 +68,15 @@ def test_a_fault_fails_exactly_the_check_for_it(broken_model: str, fault: str, m
     assert failures(verify_model(broken_model)) == [CAUGHT_BY[fault]]
 
 
+def test_a_crash_of_the_model_fails_the_checks_that_meet_it(broken_model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those with periodic cells, here; all others are run and pass."""
+    monkeypatch.setenv(FAULT, "crashes_on_images")
+    verification = verify_model(broken_model)
+    assert failures(verification) == ["PeriodicitySupport", "MemoryLeak", "ThreadSafety"]
+    comments = {result.outcome.comment for result in verification.results if not result.outcome.passed}
+    assert comments == {"the model crashed: SIGABRT"}
+
+
 def test_a_published_model_passes_all_ten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -144,7 +144,7 @@ def test_predict_names_bad_files_and_keeps_the_others(kimgnn: Command, folder: P
     assert status == 1
     assert output.startswith("24 structures")
     assert len(ase.io.read(tmp_path / "out.xyz", index=":", format="extxyz")) == 24
-    assert "germanium.xyz:1: the structure has a species" in messages
+    assert "germanium.xyz:1: the structure has a species that the model was not trained on (got 'Ge')" in messages
     assert "empty.xyz: the file is empty" in messages
     assert "absent.xyz" in messages
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final, TypeAlias
 
 import ase
 import numpy as np
@@ -23,6 +24,12 @@ from kimgnn.physics.derivatives import forces_from_edges, strain_derivative, str
 from kimgnn.physics.potential import Potential
 from kimgnn.registry import TRANSFORMS
 
+Structures: TypeAlias = Sequence[tuple[str, ase.Atoms]]
+"""Identifiers and structures."""
+
+FEW: Final = 10
+"""Elements that a message lists; of more it tells the number."""
+
 
 @dataclass(frozen=True)
 class Predictor:
@@ -35,7 +42,7 @@ class Predictor:
         is_potential: Whether it predicts energy, forces and stress.
     """
 
-    predict: Callable[[Sequence[tuple[str, ase.Atoms]]], list[Prediction]]
+    predict: Callable[[Structures], list[Prediction]]
     tasks: list[Task]
     is_potential: bool
 
@@ -48,12 +55,18 @@ def load_predictor(path: Path) -> Predictor:
     """
     if path.suffix in LOADERS:
         model = load_exported(path)
-        return Predictor(lambda structures: _by_exported(model, structures), [], True)
+
+        def by_exported(structures: Structures) -> list[Prediction]:
+            _check_species(structures, model.species)
+            return _by_exported(model, structures)
+
+        return Predictor(by_exported, [], True)
     trained = load_checkpoint(path)
     potential = Potential(trained.network)
     transform = TRANSFORMS.get(trained.transform["name"])(**trained.transform["kwargs"])
 
-    def by_network(structures: Sequence[tuple[str, ase.Atoms]]) -> list[Prediction]:
+    def by_network(structures: Structures) -> list[Prediction]:
+        _check_species(structures, trained.spec.species)
         configurations = [
             # without labels, which may be wrong here
             configuration_from_atoms(
@@ -66,7 +79,19 @@ def load_predictor(path: Path) -> Predictor:
     return Predictor(by_network, tasks_of(trained.spec.heads), ENERGY in trained.network.heads)
 
 
-def _by_exported(model: RunnableModel, structures: Sequence[tuple[str, ase.Atoms]]) -> list[Prediction]:
+def _check_species(structures: Structures, known: Sequence[str]) -> None:
+    for identifier, atoms in structures:
+        foreign = sorted(set(atoms.get_chemical_symbols()) - set(known))
+        if foreign:
+            raise DataError(
+                "the structure has a species that the model was not trained on",
+                where=identifier,
+                value=", ".join(foreign),
+                allowed=", ".join(known) if len(known) <= FEW else f"the {len(known)} elements of its training",
+            )
+
+
+def _by_exported(model: RunnableModel, structures: Structures) -> list[Prediction]:
     """Return what an exported potential says; structures without periodicity in three directions have no stress."""
     graphs = []
     for identifier, atoms in structures:

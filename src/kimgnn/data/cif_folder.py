@@ -46,11 +46,7 @@ def read_cif_folder(folder: Path, table: str | None = None) -> Iterator[Entry | 
         elif identifier in seen:
             yield Problem(identifier, f"is there twice, in lines {seen[identifier]} and {number} of {path.name}")
         elif identifier not in files:
-            yield Problem(
-                identifier,
-                f"has no file {identifier}.cif in {folder}",
-                remedy=did_you_mean(identifier, files),
-            )
+            yield Problem(identifier, f"has no file {identifier}.cif in {folder}")
         elif len(cells) != len(header):
             allowed = f"{len(header)}: {', '.join(header)}"
             yield Problem(

@@ -121,7 +121,7 @@ def _write_folder(records: Sequence[Record], path: Path) -> None:
     if problems:
         raise DataError(problems=problems)
     structures = _structures(records)
-    columns = list(dict.fromkeys(name for record in records for name in record.values))
+    columns = list(dict.fromkeys(name for record in records for name in _values(record)))
     with _replacement(path) as temporary:
         temporary.mkdir()
         for name, structure in zip(names, structures, strict=True):
@@ -148,11 +148,11 @@ def _file_name(identifier: str) -> str:
 def _table_rows(records: Sequence[Record]) -> Iterator[dict[str, Any]]:
     for record, structure in zip(records, _structures(records), strict=True):
         for name in (ID, STRUCTURE):
-            if name in record.values:
+            if name in record.values and str(record.values[name]) != record.identifier:
                 message = f"a value is called {name!r}, as the column of {'ids' if name == ID else 'structures'} is"
                 raise DataError(message, where=record.identifier, remedy=f"Read it with {name} as that column.")
         content = {key: value for key, value in structure.as_dict().items() if key in ("lattice", "sites", "charge")}
-        yield {ID: record.identifier, STRUCTURE: content, **_values(record)}
+        yield {ID: record.identifier, STRUCTURE: content} | _values(record)
 
 
 def _write_csv(records: Sequence[Record], path: Path) -> None:
@@ -203,8 +203,8 @@ WRITERS: Final[dict[str, Callable[[Sequence[Record], Path], None]]] = {
 
 
 def _values(record: Record) -> dict[str, Any]:
-    """Return the values that are there, numbers as numbers."""
-    return {name: decoded(value) for name, value in record.values.items() if not is_missing(value)}
+    """Return the values that are there, numbers as numbers; the id is none of them."""
+    return {name: decoded(value) for name, value in record.values.items() if name != ID and not is_missing(value)}
 
 
 def _results(atoms: ase.Atoms) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from kimgnn.data.labels import checked_label, find_label, has_label
 from kimgnn.data.matbench import read_matbench
 from kimgnn.data.parsing import is_missing, parsed
 from kimgnn.data.records import Entry, Item, Record, set_aside
-from kimgnn.data.table import is_table, read_table, suffix_of
+from kimgnn.data.table import IDS, is_table, read_table, suffix_of
 from kimgnn.data.targets import COLUMN_OF, COLUMNS, VALUES, TargetSpec, encode_targets
 from kimgnn.data.weights import apply_weights
 from kimgnn.errors import DataError, ManifestError, Problem, did_you_mean
@@ -121,9 +121,16 @@ def read_records(dataset: Mapping[str, Any], where: str = "dataset") -> list[Rec
 def source_of(path: Path) -> dict[str, Any]:
     """Return the ``dataset`` block that reads a file or folder, its type told from the name or the content.
 
+    Files of ASE's formats have their ids where `convert.write_records` writes them, or none.
+
     Args:
         path: A folder with CGCNN's ``id_prop.csv``, a table, a matbench file, or what ASE reads.
+
+    Raises:
+        DataError: It does not exist, or is JSON that cannot be read.
     """
+    if not path.exists():
+        raise DataError("there is no such file or folder", where=str(path))
     kind = "ase"
     if path.is_dir() and (path / TABLE).is_file():
         kind = "cif_folder"
@@ -131,7 +138,7 @@ def source_of(path: Path) -> dict[str, Any]:
         kind = "table"
         if suffix_of(path) == ".json":
             kind = _kind_of_json(path)
-    return {"type": kind, "path": str(path)}
+    return {"type": kind, "path": str(path)} | ({"id_column": IDS[0]} if kind == "ase" else {})
 
 
 def _kind_of_json(path: Path) -> str:

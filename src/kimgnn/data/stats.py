@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from unittest.mock import patch
 
 import ase
 import numpy as np
@@ -73,7 +75,8 @@ def data_statistics(records: Sequence[Record]) -> DataStatistics:
     elements: Counter[str] = Counter()
     for record in records:
         elements.update(set(record.atoms.get_chemical_symbols()))
-    symmetries = [_symmetry(record.atoms) for record in records]
+    with patch.dict(os.environ, SPGLIB_WARNING="OFF"):  # it writes to the terminal
+        symmetries = [_symmetry(record.atoms) for record in records]
     groups = Counter(found[0] for found in symmetries if found is not None)
     systems = Counter(found[1] for found in symmetries if found is not None)
     names = dict.fromkeys(name for record in records for name in record.values)

@@ -89,7 +89,9 @@ def _row(value: ValueStatistics) -> list[str]:
 
 def _counts(name: str, counts: Mapping[str, int], n: int) -> str:
     rows = [[_cut(key), str(count), f"{100 * count / n:.1f}"] for key, count in islice(counts.items(), MOST)]
-    if len(counts) > MOST:
+    if len(counts) > MOST and max(counts.values()) == 1:
+        rows = [[f"{len(counts)} different ones", str(len(counts)), f"{100 * len(counts) / n:.1f}"]]
+    elif len(counts) > MOST:
         rows.append([f"and {len(counts) - MOST} more", "", ""])
     return aligned([[name, "structures", "%"], *rows], left=1)
 

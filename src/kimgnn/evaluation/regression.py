@@ -82,13 +82,15 @@ class Regression:
         return reasons
 
     def errors_of_structures(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Return the structures that have a label, and for each the value that is worst (per atom, if extensive).
+        """Return the structures that have a label, and for each the value that is worst, compared as `drawn`.
 
         Returns:
             Structures ``(m,)``, and positions ``(m,)`` in the arrays of this object, the largest error first; a
             prediction that is NaN counts as the largest.
         """
-        size = np.abs(self.error) / self.divisor
+        reference, predicted = (drawn(self.task, values, self.n_atoms) for values in (self.reference, self.predicted))
+        with np.errstate(invalid="ignore"):  # infinite minus infinite
+            size = np.abs(predicted - reference)
         order = np.argsort(np.where(np.isnan(size), -np.inf, -size), kind="stable")
         structures, first = np.unique(self.structure[order], return_index=True)
         ranked = np.argsort(first, kind="stable")

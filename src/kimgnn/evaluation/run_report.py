@@ -157,7 +157,7 @@ def write_run_report(
     )  # fmt: skip
     html = environment.get_template("report.html.j2").render(
         facts=facts,
-        labels=_label_table(targets),
+        labels=_label_tables(targets),
         notes=undefined_metrics(heads),
         pictures={title: _embedded(folder / name) for title, name in pictures.items()},
         worst={name: _worst(result, chosen.configurations) for name, result in results.items()},
@@ -213,19 +213,21 @@ def _floor_tables(results: Mapping[str, HeadResult], floors: Mapping[str, Mappin
 
 
 def _verdict(result: HeadResult, floor: Mapping[str, HeadResult]) -> str:
-    """Return whether the network is better than composition alone, in a sentence."""
-    own, others = result.metrics(), {model: found.metrics() for model, found in floor.items()}
+    """Return whether the network is better than the best of composition alone, in a sentence."""
+    own, others = result.metrics(), [found.metrics() for found in floor.values()]
+    task = result.task
     if isinstance(result, Classification):
-        metric, rising = ("auc", True) if "auc" in own else ("log_loss", False)
+        units = {"auc" if "auc" in own else "log_loss": ""}
     else:
-        metric, rising = next(name for name in ("mae_log10", "mae_per_atom", "mae") if name in own), False
-    best = (max if rising else min)(others, key=lambda model: others[model][metric])
-    value, bar = own[metric], others[best][metric]
-    better = value > bar if rising else value < bar
-    unit = result.task.unit if metric == "mae" else f"{result.task.unit}/atom" if metric == "mae_per_atom" else ""
-    numbers = f"{HEAD_METRICS[result.task.kind][metric]} {value:.3g} against {bar:.3g} {unit}".rstrip()
-    what = "better than" if better else "NOT better than"
-    return f"{result.task.name}: {what} composition alone ({best}): {numbers}."
+        units = {"mae_per_atom": f"{task.unit}/atom"} if task.extensive else {"mae": task.unit}
+        units |= {"mae_log10": ""} if "mae_log10" in own else {}
+    better, numbers = True, []
+    for metric, unit in units.items():
+        rising = metric == "auc"
+        bar = (max if rising else min)(found[metric] for found in others)
+        better &= own[metric] > bar if rising else own[metric] < bar
+        numbers.append(f"{HEAD_METRICS[task.kind][metric]} {own[metric]:.3g} against {bar:.3g} {unit}".rstrip())
+    return f"{task.name}: {'better' if better else 'NOT better'} than composition alone: {', '.join(numbers)}."
 
 
 # -- Data ---------------------------------------------------------------------------------------------------------
@@ -264,23 +266,24 @@ def _targets(splits: Mapping[str, Split], tasks: Sequence[Task]) -> dict[str, tu
     return found
 
 
-def _label_table(targets: Mapping[str, tuple[Task, Mapping[str, Any]]]) -> Table:
-    """Return how many labels there are, and how they are distributed."""
-    rows = [["head", "split", "labels", "missing", "mean or classes", "deviation", "smallest", "largest"]]
+def _label_tables(targets: Mapping[str, tuple[Task, Mapping[str, Any]]]) -> list[Table]:
+    """Return how many labels there are, and how they are distributed: of numbers, of classes."""
+    numbers = [["head", "split", "labels", "missing", "mean", "deviation", "smallest", "largest"]]
+    classes = [["head", "split", "labels", "missing", "structures of each class"]]
     for title, (task, by_split) in targets.items():
         for split, values in by_split.items():
             known = values[np.isfinite(values)]
             row = [title, split, str(len(known)), str(len(values) - len(known))]
             if task.kind == "classification":
                 counts = np.bincount(known.astype(np.int64), minlength=len(task.classes))
-                shares = ", ".join(f"{kind}: {count}" for kind, count in zip(task.classes, counts, strict=True))
-                row += [shares, "", "", ""]
+                shares = ", ".join(f"{kind} {count}" for kind, count in zip(task.classes, counts, strict=True))
+                classes.append([*row, shares])
             elif len(known):
-                row += [f"{value:.4g}" for value in (known.mean(), known.std(), known.min(), known.max())]
+                spread = (known.mean(), known.std(), known.min(), known.max())
+                numbers.append(row + [f"{value:.4g}" for value in spread])
             else:
-                row += ["–"] * 4
-            rows.append(row)
-    return Table(rows, left=2)
+                numbers.append(row + ["–"] * 4)
+    return [Table(rows, left=2) for rows in (numbers, classes) if len(rows) > 1]
 
 
 # -- Structures ---------------------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from kimgnn.export.contract import CONTRACT
 from kimgnn.export.driver import DRIVERS
 from kimgnn.export.lammps_decks import DECKS
 from kimgnn.models.network import Network
+from kimgnn.models.tasks import Task, tasks_of
 
 NO_ID: Final = "00000000-0000-0000-0000-000000000000"
 """Stands for the people of a model until they put in their openkim.org ids, which uploading needs."""
@@ -71,7 +72,7 @@ def kimspec(name: str, driver: str, species: Sequence[str], manifest: Mapping[st
         "kim-item-type": "portable-model",
         "kim-api-version": "2.3",
         "model-driver": driver,
-        "title": f"{_architecture(manifest)} graph neural network potential for {elements}",
+        "title": f"{architecture(manifest)} graph neural network potential for {elements}",
         "description": f"A graph neural network potential for {elements}, trained with kimgnn; README.md has the "
         "data, the errors and the units, manifest.yaml every setting.",
         "potential-type": "graph neural network",
@@ -153,7 +154,7 @@ def readme(
     elements = " ".join(species)
     facts = {
         "species": elements,
-        "architecture": _architecture(manifest),
+        "architecture": architecture(manifest),
         "cutoff": f"{cutoff:g} Å",
         "influence distance": f"{cutoff * n_layers:g} Å ({n_layers} message-passing layers)",
         "precision": manifest.get("model", {}).get("precision", "double"),
@@ -162,25 +163,58 @@ def readme(
         "format": f"{FORMAT_NAMES[Path(file).suffix]}, `{file}`",
         "model driver": f"`{driver}`",
     }
-    sections = [f"# {name}\n", _table(facts)]
+    sections = [f"# {name}\n", table(facts)]
     if note:
         sections.append(f"**Note:** {note}\n")
-    if data:
-        sections.append("## Data\n\n" + _table({key: _short(value) for key, value in data.items()}))
-    if metrics:
-        sections.append(
-            "## Errors\n\n" + _table({key: f"{value:.6g}{_unit(key)}" for key, value in sorted(metrics.items())})
-        )
+    sections += data_and_errors(data, metrics, tasks_of(heads))
     sections.append(_how_to_run(name, driver, elements, with_decks))
     if driver in DRIVERS:
         sections.append(PARITY)
-    versions = [line.strip().replace('"', "") for line in training_environment().splitlines()[1:-1]]
-    sections.append("## Versions\n\n" + ", ".join(versions) + "\n")
+    sections.append(versions())
     sections.append(
         "`kimspec.edn` holds placeholder ids of contributor, maintainer and developer: put in yours of openkim.org "
         "before uploading.\n"
     )
     return "\n".join(sections)
+
+
+def without_machine(value: Any) -> Any:
+    """Return plain values in which a path of this machine is its last part only."""
+    if isinstance(value, dict):
+        return {key: without_machine(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_machine(item) for item in value]
+    if isinstance(value, str) and Path(value).expanduser().is_absolute():
+        return Path(value).name
+    return value
+
+
+def data_and_errors(data: Mapping[str, Any], metrics: Mapping[str, float], tasks: Sequence[Task]) -> list[str]:
+    """Return the README's sections on what a network was trained on, and how well, as far as known."""
+    sections = []
+    if data:
+        sections.append("## Data\n\n" + table({key: _short(value) for key, value in data.items()}))
+    if metrics:
+        errors = {key: f"{value:.6g}{_unit(key, tasks)}" for key, value in sorted(metrics.items())}
+        sections.append("## Errors\n\n" + table(errors))
+    return sections
+
+
+def versions() -> str:
+    """Return the README's section on what the model was made with."""
+    found = [line.strip().replace('"', "") for line in training_environment().splitlines()[1:-1]]
+    return "## Versions\n\n" + ", ".join(found) + "\n"
+
+
+def architecture(manifest: Mapping[str, Any]) -> str:
+    """Return what the manifest calls the network."""
+    model = manifest.get("model", {})
+    return str(model.get("architecture") or model.get("name") or "custom")
+
+
+def table(rows: Mapping[str, str]) -> str:
+    """Return rows of two columns in Markdown."""
+    return "| | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
 
 
 def _how_to_run(name: str, driver: str, elements: str, with_decks: bool) -> str:
@@ -191,7 +225,7 @@ def _how_to_run(name: str, driver: str, elements: str, with_decks: bool) -> str:
     )
     decks = (
         "\nInput files for `structure.data`; `in.npt` and `in.elastic` if it is periodic in three directions:\n\n"
-        + _table({f"`{file}`": what for file, what in DECKS.items()})
+        + table({f"`{file}`": what for file, what in DECKS.items()})
         + "\n`lmp -in in.nve -var temperature 600 -var steps 10000` sets variables that stand at the top of the file;\n"
         "`-var units real` runs it in LAMMPS's `real` units.\n"
         if with_decks
@@ -221,11 +255,6 @@ kim interactions {elements}
 {decks}"""
 
 
-def _architecture(manifest: Mapping[str, Any]) -> str:
-    model = manifest.get("model", {})
-    return str(model.get("architecture") or model.get("name") or "custom")
-
-
 def _energy_zero(heads: Sequence[Mapping[str, Any]]) -> str:
     for head in heads:
         reference = head.get("reference_energies")
@@ -235,8 +264,12 @@ def _energy_zero(heads: Sequence[Mapping[str, Any]]) -> str:
     return "that of the training data"
 
 
-def _unit(metric: str) -> str:
-    return next((f" {unit}" for label, unit in METRIC_UNITS.items() if f"{label}_" in metric), "")
+def _unit(metric: str, tasks: Sequence[Task]) -> str:
+    """Return the unit of a metric called by split, label and kind of error: ``val_forces_mae``."""
+    named = {task.name: f"{task.unit}/atom" if task.extensive else task.unit for task in tasks if task.unit}
+    label = metric.partition("_")[2].removesuffix("_mae").removesuffix("_rmse")
+    unit = (METRIC_UNITS | named).get(label)
+    return f" {unit}" if unit else ""
 
 
 def _short(value: Any) -> str:
@@ -245,10 +278,6 @@ def _short(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return str(value)
-
-
-def _table(rows: Mapping[str, str]) -> str:
-    return "| | |\n|---|---|\n" + "".join(f"| {key} | {value} |\n" for key, value in rows.items())
 
 
 def _edn(value: str | list[str]) -> str:

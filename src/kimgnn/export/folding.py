@@ -34,7 +34,7 @@ def fold_shifts(module: GraphModule) -> None:
 
 def _constant(module: GraphModule, node: Any) -> Any:
     """The tensor that a node stands for, if it is one that no input changes."""
-    return getattr(module, node.target) if isinstance(node, Node) and node.op == "get_attr" else None
+    return getattr(module, str(node.target)) if isinstance(node, Node) and node.op == "get_attr" else None
 
 
 def _new_constant(module: GraphModule, user: Node, value: Tensor) -> Node:

@@ -36,11 +36,20 @@ def _write_torchscript(network: Network, path: Path, metadata: Mapping[str, str]
     write_torchscript(network, path)
 
 
-def _write_onnx(network: Network, path: Path, metadata: Mapping[str, str]) -> None:
+def require_onnx() -> None:
+    """Do nothing if the packages that write ONNX are installed.
+
+    Raises:
+        ExportError: With the one that is missing.
+    """
     for package in ("onnx", "onnxscript"):
         if find_spec(package) is None:
             remedy = "Run: pip install 'kimgnn[onnx]'"
             raise ExportError(f"the package {package} is missing", where="export.formats", value="onnx", remedy=remedy)
+
+
+def _write_onnx(network: Network, path: Path, metadata: Mapping[str, str]) -> None:
+    require_onnx()
     from kimgnn.export.onnx_model import write_onnx
 
     write_onnx(network, path, metadata)

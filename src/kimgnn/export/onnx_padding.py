@@ -23,8 +23,8 @@ _PAD: Final = """
 pad (int64[n_nodes] species_codes, int64[2, n_edges] edge_index, double[n_edges, 3] edge_vectors,
      int64[n_layers] node_counts, int64[n_layers] edge_counts, int64[n_edges] reverse_edge)
  => ({outputs}, int64[n_edges] slot_of_edge)
-<int64 zero = {{0}}, int64 one = {{1}}, int64[1] zeros = {{0}}, int64[1] ones = {{1}}, int64[1] flat = {{-1}}, int64[2] ends = {{2, -1}},
- double[1, 3] far = {{{far!r}, 0.0, 0.0}}>
+<int64 zero = {{0}}, int64 one = {{1}}, int64[1] zeros = {{0}}, int64[1] ones = {{1}}, int64[1] flat = {{-1}},
+ int64[2] ends = {{2, -1}}, double[1, 3] far = {{{far!r}, 0.0, 0.0}}>
 {{
   sender = Gather (edge_index, zero)
   receiver = Gather (edge_index, one)

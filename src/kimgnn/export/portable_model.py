@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tarfile
-import tempfile
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import yaml
 from ase import Atoms
@@ -19,11 +16,15 @@ from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import ExportError
 from kimgnn.export import documents, torchml
 from kimgnn.export.driver import driver_name
+from kimgnn.export.folders import refuse_if_taken, write_folders
 from kimgnn.export.formats import FORMATS, model_names
 from kimgnn.export.lammps import DATA_FILE
 from kimgnn.export.lammps_data import write_data
 from kimgnn.export.lammps_decks import decks
 from kimgnn.export.parameter_file import PARAMETER_FILE, Parameters
+from kimgnn.export.property_contract import describe_properties
+from kimgnn.export.property_documents import how_to_use
+from kimgnn.export.property_package import has_properties, property_file, write_property_file
 from kimgnn.export.torchscript import save
 from kimgnn.models.checkpoint import Checkpoint
 from kimgnn.physics.potential import CoordinatePotential
@@ -48,6 +49,7 @@ class _Model:
     """What a folder is written around."""
 
     name: str
+    format_name: str
     file: str
     write: Callable[[Path], None]
     species: list[str]
@@ -99,7 +101,7 @@ def export_portable_model(
     names = model_names(name, formats)
     targets = [Path(directory) / model_name for model_name in names.values()]
     for target in targets:
-        _refuse_if_taken(target, force)
+        refuse_if_taken(target, force)
     if structure is None and STRUCTURE in checkpoint.data:
         structure = Atoms(**checkpoint.data[STRUCTURE])
 
@@ -119,21 +121,9 @@ def export_portable_model(
         if model.note:
             warnings.warn(model.note, stacklevel=2)
 
-    with _told_as_export_error(targets[0]):
-        targets[0].parent.mkdir(parents=True, exist_ok=True)
-        temporary = tempfile.TemporaryDirectory(dir=targets[0].parent, prefix=f".{name}.")
-    # Written beside their places, then moved there.
-    with temporary as staging:
-        folders = [Path(staging) / target.name for target in targets]
-        with _told_as_export_error(targets[0]):
-            for folder, model in zip(folders, models, strict=True):
-                folder.mkdir()
-                _write(folder, model, checkpoint, structure)
-        if approve is not None:
-            approve(folders)
-        with _told_as_export_error(targets[0]):
-            for folder, target in zip(folders, targets, strict=True):
-                _move(folder, target, tarball)
+    writers = {target: partial(_write, model=model, checkpoint=checkpoint, structure=structure)
+               for target, model in zip(targets, models, strict=True)}  # fmt: skip
+    write_folders(writers, tarball=tarball, approve=approve)
     return targets[0]
 
 
@@ -141,26 +131,11 @@ def _refuse_nearest_neighbors(checkpoint: Checkpoint) -> None:
     options = checkpoint.transform.get("kwargs", {})
     if checkpoint.transform.get("name") == "CrystalGraph" and CrystalGraph(**options).max_neighbors is not None:
         raise ExportError(
-            "the model cannot be a potential: it was trained on the nearest neighbours, whose energy jumps where two of "
-            "them change places",
+            "the model cannot be a potential: it was trained on the nearest neighbours, whose energy jumps where two "
+            "of them change places",
             where="export",
             remedy="Train it on all of them: transforms.configuration.kwargs.max_neighbors: null.",
         )
-
-
-def _refuse_if_taken(target: Path, force: bool) -> None:
-    if target.exists() and not target.is_dir():
-        raise ExportError("is a file", where=str(target), remedy="Choose another name or folder.")
-    if target.is_dir() and any(target.iterdir()) and not force:
-        raise ExportError("exists already", where=str(target), remedy="Choose another name or folder, or force.")
-
-
-@contextmanager
-def _told_as_export_error(where: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ExportError(f"cannot be written: {error.strerror}", where=str(where)) from error
 
 
 def _for_kimgnn(checkpoint: Checkpoint, name: str, format_name: str) -> _Model:
@@ -175,9 +150,10 @@ def _for_kimgnn(checkpoint: Checkpoint, name: str, format_name: str) -> _Model:
     chosen = FORMATS[format_name]
     species = network.spec.species
     parameters = Parameters(format_name, chosen.file, network.cutoff, network.num_layers, species)
-    metadata = documents.file_metadata(network, _without_machine(checkpoint.manifest))
+    metadata = documents.file_metadata(network, documents.without_machine(checkpoint.manifest))
     return _Model(
         name,
+        format_name,
         chosen.file,
         lambda path: chosen.write(network, path, metadata),
         species,
@@ -210,6 +186,7 @@ def _for_torchml(checkpoint: Checkpoint, name: str, version: str, structure: Ato
     file = FORMATS["torchscript"].file
     return _Model(
         name,
+        "torchscript",
         file,
         lambda path: save(script, path),
         species,
@@ -224,7 +201,7 @@ def _for_torchml(checkpoint: Checkpoint, name: str, version: str, structure: Ato
 
 def _write(folder: Path, model: _Model, checkpoint: Checkpoint, structure: Atoms | None) -> None:
     model.write(folder / model.file)
-    manifest = _without_machine(checkpoint.manifest)
+    manifest = documents.without_machine(checkpoint.manifest)
     data = {key: value for key, value in checkpoint.data.items() if key not in (STRUCTURE, SAMPLES)}
     texts = {
         model.parameter_file: model.parameters,
@@ -242,7 +219,7 @@ def _write(folder: Path, model: _Model, checkpoint: Checkpoint, structure: Atoms
             manifest=manifest,
             heads=[] if isinstance(checkpoint.network, CoordinatePotential) else checkpoint.network.spec.heads,
             metrics=checkpoint.metrics,
-            data=_without_machine(data),
+            data=documents.without_machine(data),
             with_decks=structure is not None,
             note=model.note,
         ),
@@ -250,34 +227,8 @@ def _write(folder: Path, model: _Model, checkpoint: Checkpoint, structure: Atoms
     if structure is not None:
         box = write_data(folder / DATA_FILE, structure, model.species)
         texts |= decks(model.name, model.species, box.boundary)
+    if has_properties(checkpoint):
+        write_property_file(checkpoint, folder, model.format_name)
+        texts["README.md"] += "\n" + how_to_use(describe_properties(checkpoint), [property_file(model.format_name)])
     for file, text in texts.items():
         (folder / file).write_text(text, encoding="utf-8")
-
-
-def _move(folder: Path, target: Path, tarball: bool) -> None:
-    archive = folder.with_name(f"{folder.name}.tar.gz")
-    if tarball:
-        with tarfile.open(archive, "w:gz") as file:
-            file.add(folder, arcname=folder.name, filter=_anonymous)
-    if target.is_dir():
-        os.rename(target, folder.with_name(f"{folder.name}.replaced"))
-    os.rename(folder, target)
-    if tarball:
-        os.replace(archive, target.with_name(archive.name))
-
-
-def _without_machine(value: Any) -> Any:
-    """Return plain values in which a path of this machine is its last part only."""
-    if isinstance(value, dict):
-        return {key: _without_machine(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_machine(item) for item in value]
-    if isinstance(value, str) and Path(value).expanduser().is_absolute():
-        return Path(value).name
-    return value
-
-
-def _anonymous(entry: tarfile.TarInfo) -> tarfile.TarInfo:
-    entry.uid = entry.gid = 0
-    entry.uname = entry.gname = ""
-    return entry

@@ -3,7 +3,7 @@
 import io
 import warnings
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,11 +54,17 @@ def script(module: nn.Module, methods: str = "") -> torch.jit.ScriptModule:
             ) from error
 
 
-def save(module: torch.jit.ScriptModule, path: str | Path) -> None:
-    """Write a script module to ``path``, without the debugging records, which hold paths of this machine."""
+def save(module: torch.jit.ScriptModule, path: str | Path, extra_files: Mapping[str, str] | None = None) -> None:
+    """Write a script module to ``path``, without the debugging records, which hold paths of this machine.
+
+    Args:
+        module: What is written.
+        path: Where.
+        extra_files: Name -> text that `torch.jit.load` finds beside the module.
+    """
     content = io.BytesIO()
     with _torchscript_is_deprecated():
-        torch.jit.save(module, content)
+        torch.jit.save(module, content, _extra_files=dict(extra_files or {}))
     with zipfile.ZipFile(content) as archive, zipfile.ZipFile(path, "w") as file:
         for entry in archive.infolist():
             if not entry.filename.endswith(".debug_pkl"):

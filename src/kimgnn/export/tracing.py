@@ -66,7 +66,7 @@ def trace(network: Network, decompositions: Mapping[Any, Callable[..., Any]] | N
         node.target = name
     for node in list(module.graph.nodes):
         _without_mutation(node)
-        _without_effect(node)
+        without_effect(node)
     shared: Any = CSEPass()(module)  # the backward pass repeats parts of the forward one
     module = shared.graph_module
     module.graph.eliminate_dead_code()
@@ -122,7 +122,7 @@ def _without_mutation(node: Node) -> None:
     node.target = getattr(packet, operation._overloadname)
 
 
-def _without_effect(node: Node) -> None:
+def without_effect(node: Node) -> None:
     """Remove a detachment, for nothing is differentiated here, and a slice or an expansion that takes all there is."""
     prefixes = (aten.expand.default, aten.slice.Tensor, aten.slice_backward.default)
     if node.target is aten.detach.default or (

@@ -28,4 +28,8 @@ class GaussianBasis(nn.Module):
     def forward(self, distances: Tensor) -> Tensor:
         """Expand ``(n_edges,)`` distances, Å, to ``(n_edges, num_gaussians)``."""
         root = (self.steepness * distances).unsqueeze(-1) - self.steepness * self.centres
-        return torch.exp(-torch.square(root))
+        exponent = -torch.square(root)
+        if not distances.requires_grad:
+            # Where nothing is derived: numbers so small that float32 cannot hold them cost a multiple of others.
+            exponent = exponent.clamp(min=-80.0)
+        return torch.exp(exponent)

@@ -1,6 +1,8 @@
 """Loaders of graph batches: plain PyTorch ones, whose order is a function of the seed and the epoch alone."""
 
+import gc
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -13,6 +15,21 @@ from kimgnn.transforms.graph_cache import CachedTransform
 
 Transform = Callable[[Configuration], Any]
 """Structure -> graph."""
+
+
+@contextmanager
+def no_garbage() -> Iterator[None]:
+    """Keep Python from looking for garbage where many objects are made to stay: it would look through all of them.
+
+    Reading a thousand graphs takes half the time without.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 class GraphDataset(Dataset[Any]):
@@ -32,7 +49,8 @@ class GraphDataset(Dataset[Any]):
         self._transform = transform
         if isinstance(transform, CachedTransform) and not dynamic:
             transform.fill(self._configurations, num_workers)
-        self._graphs = None if dynamic else [transform(configuration) for configuration in self._configurations]
+        with no_garbage():
+            self._graphs = None if dynamic else [transform(configuration) for configuration in self._configurations]
 
     def __len__(self) -> int:
         return len(self._configurations)

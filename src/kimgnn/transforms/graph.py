@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any, Final, TypeVar
 
@@ -132,7 +133,7 @@ def _filled(value: Any, shape: tuple[int, ...], name: str, configuration: Config
     array = np.asarray(value, dtype=np.float64)
     if array.size == 1:
         return np.full(shape, array.item())
-    if array.size != np.prod(shape, dtype=int):
+    if array.size != math.prod(shape):
         raise DataError(
             f"{name} has the wrong shape",
             where=configuration_name(configuration),

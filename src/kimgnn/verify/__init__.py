@@ -1,1 +1,1 @@
-"""The same structures through every runtime."""
+"""The same structures through every runtime, and OpenKIM's verification checks of any model."""

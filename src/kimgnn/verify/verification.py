@@ -1,22 +1,34 @@
-"""OpenKIM's ten verification checks of a model, one after the other."""
+"""OpenKIM's ten verification checks of a model, one after the other.
+
+Each in a Python of its own, which a model may crash: that is the outcome of the check then, and the others go on.
+"""
 
 from __future__ import annotations
 
+import json
+import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, NamedTuple
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from kimgnn.errors import KIMError
-from kimgnn.verify.dimer_check import dimer_continuity_c1
-from kimgnn.verify.dimers import DimerCurve, dimer_curve, pairs
-from kimgnn.verify.force_check import forces_numer_deriv
-from kimgnn.verify.grades import Outcome
-from kimgnn.verify.interface_checks import species_supported_as_stated, species_that_fail, unit_conversion
-from kimgnn.verify.kim_model import KIMModel, require_portable_model
-from kimgnn.verify.memory_check import memory_leak
-from kimgnn.verify.symmetry_checks import inversion_symmetry, objectivity, periodicity_support, permutation_symmetry
-from kimgnn.verify.thread_check import thread_safety
+from kimgnn.verify.checks.dimer_check import dimer_continuity_c1
+from kimgnn.verify.checks.dimers import DimerCurve, dimer_curve, pairs
+from kimgnn.verify.checks.force_check import forces_numer_deriv
+from kimgnn.verify.checks.grades import Outcome
+from kimgnn.verify.checks.interface_checks import species_supported_as_stated, species_that_fail, unit_conversion
+from kimgnn.verify.checks.isolated import ModelCrash, run_isolated
+from kimgnn.verify.checks.kim_model import KIMModel, require_portable_model
+from kimgnn.verify.checks.memory_check import memory_leak
+from kimgnn.verify.checks.symmetry_checks import (
+    inversion_symmetry,
+    objectivity,
+    periodicity_support,
+    permutation_symmetry,
+)
+from kimgnn.verify.checks.thread_check import thread_safety
 
 
 class Check(NamedTuple):
@@ -105,25 +117,30 @@ def verify_model(name: str, tell: Callable[[CheckResult], object] = lambda resul
         KIMError: kimpy or the model is missing, or the model cannot be created.
     """
     require_portable_model(name)
-    model = KIMModel(name)
-    failing = species_that_fail(model)
-    species = [symbol for symbol in model.species if symbol not in failing]
+    about = _describe(name)
     results: list[CheckResult] = []
+    may_crash = False
     for check in CHECKS:
         start = time.monotonic()
-        outcome = _outcome(check, model, species)
+        try:
+            outcome = Outcome(**run_isolated(__name__, [check.name, name, *about["computed"]]))
+        except ModelCrash as crash:
+            outcome, may_crash = Outcome("F", str(crash)), True
         results.append(CheckResult(check, outcome, time.monotonic() - start))
         tell(results[-1])
-    return Verification(
-        name, list(model.species), model.influence_distance, model.cutoffs, results, _curves(model, species)
-    )
+    curves = [] if may_crash else _curves(KIMModel(name), about["computed"])
+    return Verification(name, about["declared"], about["influence_distance"], about["cutoffs"], results, curves)
 
 
-def _outcome(check: Check, model: KIMModel, species: Sequence[str]) -> Outcome:
+def _describe(name: str) -> dict[str, Any]:
+    """Return what a model declares, and the species that it computes."""
     try:
-        return check.run(model, species)
-    except KIMError as error:
-        return Outcome("N/A", f"could not be run: {error}")
+        about = run_isolated(__name__, [DESCRIBE, name])
+    except ModelCrash as crash:
+        raise KIMError(f"{crash}, before any check", where=name) from crash
+    if error := about.get("error"):
+        raise KIMError(error)
+    return about
 
 
 def _curves(model: KIMModel, species: Sequence[str]) -> list[DimerCurve]:
@@ -134,3 +151,38 @@ def _curves(model: KIMModel, species: Sequence[str]) -> list[DimerCurve]:
         except KIMError:  # told by the check
             continue
     return curves
+
+
+DESCRIBE: Final = "describe"
+"""What `main` may be told to do in a check's place."""
+
+
+def main(answer: str, task: str, name: str, *species: str) -> None:
+    """Run a check on a model or describe it, and write the outcome into a file."""
+    result: dict[str, Any]
+    if task == DESCRIBE:
+        try:
+            result = _described(KIMModel(name))
+        except KIMError as error:
+            result = {"error": str(error)}
+    else:
+        check = next(check for check in CHECKS if check.name == task)
+        try:
+            result = asdict(check.run(KIMModel(name), species))
+        except KIMError as error:
+            result = asdict(Outcome("N/A", f"could not be run: {error}"))
+    Path(answer).write_text(json.dumps(result), encoding="utf-8")
+
+
+def _described(model: KIMModel) -> dict[str, Any]:
+    failing = species_that_fail(model)
+    return {
+        "declared": list(model.species),
+        "computed": [symbol for symbol in model.species if symbol not in failing],
+        "influence_distance": model.influence_distance,
+        "cutoffs": model.cutoffs,
+    }
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -10,7 +10,7 @@ from typing import Any, Final
 from kimgnn import __version__
 from kimgnn.evaluation.plots import dimer_plot
 from kimgnn.files import atomic_write
-from kimgnn.verify.structures import SEED
+from kimgnn.verify.checks.structures import SEED
 from kimgnn.verify.verification import CheckResult, Verification
 
 REPORT: Final = "verification.md"

@@ -145,6 +145,9 @@ int compute(const KIM::ModelCompute* compute, const KIM::ModelComputeArguments* 
   }
   a.n = *n;
   if (model.fault == "species_refused" && std::find(a.species, a.species + a.n, 1) != a.species + a.n) return true;
+  if (model.fault == "crashes_on_images" && std::find(a.contributing, a.contributing + a.n, 0) != a.contributing + a.n) {
+    std::abort();
+  }
   if (model.fault == "memory_leaked") new double[16];
   if (model.fault == "static_buffer") {
     static double shared[30000];

@@ -129,8 +129,8 @@ def test_properties_in_csv_have_units_in_the_header(properties: Path, kimgnn: Co
     with open("predictions.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
-        "id", "formula", "atoms", "gap (eV)", "dipole[0] (D)", "dipole[1] (D)", "dipole[2] (D)", "core_shift (eV)", "eps",
-        "eps deviation", "metal", "metal P(insulator)", "metal P(metal)",
+        "id", "formula", "atoms", "gap (eV)", "dipole[0] (D)", "dipole[1] (D)", "dipole[2] (D)", "core_shift (eV)",
+        "eps", "eps deviation", "metal", "metal P(insulator)", "metal P(metal)",
     ]  # fmt: skip
     for index, (row, atoms) in enumerate(zip(rows, structures(), strict=True)):
         right = expected(properties, atoms).properties

@@ -297,13 +297,13 @@ def test_values_of_extended_xyz(tmp_path: Path) -> None:
     """Keys of a frame and columns of its atoms are values; so is what ASE takes for a result."""
     atoms = labelled(2.0) * (2, 1, 1)
     atoms.info |= {"gap": 1.5, "dipole": np.array([1.0, 2.0, 3.0])}
-    atoms.arrays["charge"] = np.array([0.5, -0.5])
+    atoms.arrays["bader"] = np.array([0.5, -0.5])
     atoms.calc = SinglePointCalculator(atoms, energy=-1.0, magmoms=np.array([1.0, 2.0]))
     ase.io.write(tmp_path / "a.extxyz", [atoms, bulk("Cu")])
     targets = [
         TargetSpec("gap", "number"),
         TargetSpec("dipole", "number", components=3),
-        TargetSpec("charge", "number", per_atom=True),
+        TargetSpec("bader", "number", per_atom=True),
         TargetSpec("magmoms", "number", per_atom=True),
         TargetSpec("energy", "number"),
     ]
@@ -312,7 +312,7 @@ def test_values_of_extended_xyz(tmp_path: Path) -> None:
     assert values == {
         "gap": [1.5],
         "dipole": [1, 2, 3],
-        "charge": [[0.5], [-0.5]],
+        "bader": [[0.5], [-0.5]],
         "magmoms": [[1], [2]],
         "energy": [-1.0],
     }
@@ -344,13 +344,15 @@ def test_records(trajectory: Path) -> None:
 
 def test_type_of_files(tmp_path: Path, trajectory: Path) -> None:
     """What a file is follows from its name or content; a folder of CIFs with a table is CGCNN's."""
-    assert source_of(trajectory) == {"type": "ase", "path": str(trajectory)}
+    assert source_of(trajectory) == {"type": "ase", "path": str(trajectory), "id_column": "material_id"}
     assert source_of(tmp_path)["type"] == "ase"
     (tmp_path / "id_prop.csv").write_text("")
     assert source_of(tmp_path)["type"] == "cif_folder"
     with connect(tmp_path / "rows.json") as database:
         database.write(bulk("Cu"))
     assert source_of(tmp_path / "rows.json")["type"] == "ase"
+    with pytest.raises(DataError, match="none.csv: there is no such file"):
+        source_of(tmp_path / "none.csv")
     (tmp_path / "broken.json").write_text("{")
     with pytest.raises(DataError, match="broken.json: is not JSON"):
         source_of(tmp_path / "broken.json")

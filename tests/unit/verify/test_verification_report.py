@@ -8,10 +8,10 @@ import pytest
 
 pytest.importorskip("kimpy")
 
-from kimgnn.verify.dimers import DimerCurve
-from kimgnn.verify.equilibrium import lowest_minimum
-from kimgnn.verify.grades import Outcome
-from kimgnn.verify.memory_check import leak_per_cycle
+from kimgnn.verify.checks.dimers import DimerCurve
+from kimgnn.verify.checks.equilibrium import lowest_minimum
+from kimgnn.verify.checks.grades import Outcome
+from kimgnn.verify.checks.memory_check import leak_per_cycle
 from kimgnn.verify.verification import CHECKS, CheckResult, Verification
 from kimgnn.verify.verification_report import write_verification
 
@@ -64,6 +64,8 @@ def test_a_leak_is_what_every_cycle_loses() -> None:
     cache = np.cumsum(cycles % 7 == 0) * 800
     assert leak_per_cycle((warm_up + cache).tolist()) == 0.0
     assert leak_per_cycle((warm_up + cache + 48 * cycles).tolist()) == 48.0
+    slow_to_fill = np.cumsum(cycles % 3 > 0) * 1000
+    assert leak_per_cycle((warm_up + slow_to_fill).tolist()) == 0.0
 
 
 def test_the_equilibrium_is_a_minimum_inside_the_scan() -> None:

@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from kimgnn.verify.comparisons import Case, compare_each, pass_or_fail
-from kimgnn.verify.continuity import Floats, Function, find_jump, kink, rounding_noise, suspicious
-from kimgnn.verify.dimers import DimerCurve, Pair, dimer_curve, evaluate_dimer, pairs
-from kimgnn.verify.grades import Outcome
-from kimgnn.verify.kim_model import KIMModel
+from kimgnn.verify.checks.comparisons import Case, compare_each, pass_or_fail
+from kimgnn.verify.checks.continuity import Floats, Function, find_jump, kink, rounding_noise, suspicious
+from kimgnn.verify.checks.dimers import DimerCurve, Pair, dimer_curve, evaluate_dimer, pairs
+from kimgnn.verify.checks.grades import Outcome
+from kimgnn.verify.checks.kim_model import KIMModel
 
 SMALLEST_JUMP: Final = 1e-7
 """Relative; cutoff functions such as 1 - cos x end in a jump of 1e-8, where x reaches the root of double precision."""

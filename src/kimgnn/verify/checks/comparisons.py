@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple, TypeVar
 
 from kimgnn.errors import KIMError
-from kimgnn.verify.grades import Outcome
+from kimgnn.verify.checks.grades import Outcome
 
 Subject = TypeVar("Subject")
 

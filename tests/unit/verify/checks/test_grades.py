@@ -7,8 +7,8 @@ import pytest
 pytest.importorskip("kimpy")
 
 from kimgnn.errors import KIMError
-from kimgnn.verify.comparisons import Case, compare_each, pass_or_fail
-from kimgnn.verify.grades import Outcome, largest_error, letter_grade
+from kimgnn.verify.checks.comparisons import Case, compare_each, pass_or_fail
+from kimgnn.verify.checks.grades import Outcome, largest_error, letter_grade
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,11 @@ from typing import Final
 
 import numpy as np
 
-from kimgnn.verify.grades import Outcome
-from kimgnn.verify.isolated import ModelCrash, run_isolated
-from kimgnn.verify.kim_model import Evaluation, Evaluator, KIMModel
-from kimgnn.verify.rounding import difference, tolerance
-from kimgnn.verify.structures import SEED, Structure, lattice
+from kimgnn.verify.checks.grades import Outcome
+from kimgnn.verify.checks.isolated import ModelCrash, run_isolated
+from kimgnn.verify.checks.kim_model import Evaluation, Evaluator, KIMModel
+from kimgnn.verify.checks.rounding import difference, tolerance
+from kimgnn.verify.checks.structures import SEED, Structure, lattice
 
 THREADS: Final = 4
 REPEATS: Final = 5

@@ -12,11 +12,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from kimgnn.verify.comparisons import Case, compare_each, pass_or_fail
-from kimgnn.verify.grades import Outcome
-from kimgnn.verify.kim_model import Evaluation, KIMModel
-from kimgnn.verify.rounding import difference, tolerance
-from kimgnn.verify.structures import SEED, Structure, compositions, lattice
+from kimgnn.verify.checks.comparisons import Case, compare_each, pass_or_fail
+from kimgnn.verify.checks.grades import Outcome
+from kimgnn.verify.checks.kim_model import Evaluation, KIMModel
+from kimgnn.verify.checks.rounding import difference, tolerance
+from kimgnn.verify.checks.structures import SEED, Structure, compositions, lattice
 
 BOUNDARIES: Final = [(x, y, z) for x, y, z in product((True, False), repeat=3) if x or y or z]
 """The seven mixes of periodic and free directions."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kimgnn.verify.continuity import Floats, find_jump, kink, rounding_noise, suspicious
+from kimgnn.verify.checks.continuity import Floats, find_jump, kink, rounding_noise, suspicious
 
 GRID = np.linspace(1.0, 5.0, 600)
 PLACE = 3.456789

@@ -6,9 +6,9 @@ from typing import Final
 
 import numpy as np
 
-from kimgnn.verify.grades import largest_error
-from kimgnn.verify.kim_model import Evaluation, KIMModel
-from kimgnn.verify.structures import SEED, Structure
+from kimgnn.verify.checks.grades import largest_error
+from kimgnn.verify.checks.kim_model import Evaluation, KIMModel
+from kimgnn.verify.checks.structures import SEED, Structure
 
 STEP: Final = 1e-7
 """Å: below what single precision resolves, and so small that no model bends visibly over it in double precision."""

@@ -11,7 +11,7 @@ from ase import units
 from numpy.typing import NDArray
 
 from kimgnn.errors import KIMError, did_you_mean
-from kimgnn.verify.structures import Structure
+from kimgnn.verify.checks.structures import Structure
 
 try:
     import kimpy

@@ -8,11 +8,11 @@ from typing import Final
 import numpy as np
 
 from kimgnn.errors import KIMError
-from kimgnn.verify.comparisons import Case, compare_each, pass_or_fail
-from kimgnn.verify.grades import Outcome, largest_error
-from kimgnn.verify.kim_model import ENERGIES, LENGTHS, KIMModel
-from kimgnn.verify.rounding import difference
-from kimgnn.verify.structures import compositions, lattice
+from kimgnn.verify.checks.comparisons import Case, compare_each, pass_or_fail
+from kimgnn.verify.checks.grades import Outcome, largest_error
+from kimgnn.verify.checks.kim_model import ENERGIES, LENGTHS, KIMModel
+from kimgnn.verify.checks.rounding import difference
+from kimgnn.verify.checks.structures import compositions, lattice
 
 UNIT_SYSTEMS: Final = (
     *((length, "eV") for length in LENGTHS if length != "A"),

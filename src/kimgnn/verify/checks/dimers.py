@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from kimgnn.verify.equilibrium import equilibrium_distance
-from kimgnn.verify.kim_model import KIMModel
-from kimgnn.verify.structures import Structure
+from kimgnn.verify.checks.equilibrium import equilibrium_distance
+from kimgnn.verify.checks.kim_model import KIMModel
+from kimgnn.verify.checks.structures import Structure
 
 Floats = NDArray[np.float64]
 Pair = tuple[str, str]

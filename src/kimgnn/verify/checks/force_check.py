@@ -8,11 +8,11 @@ from typing import Final
 
 import numpy as np
 
-from kimgnn.verify.comparisons import Case, compare_each, pass_or_fail
-from kimgnn.verify.equilibrium import equilibrium_distance
-from kimgnn.verify.grades import Outcome, largest_error, letter_grade
-from kimgnn.verify.kim_model import KIMModel
-from kimgnn.verify.structures import Structure, compositions, lattice
+from kimgnn.verify.checks.comparisons import Case, compare_each, pass_or_fail
+from kimgnn.verify.checks.equilibrium import equilibrium_distance
+from kimgnn.verify.checks.grades import Outcome, largest_error, letter_grade
+from kimgnn.verify.checks.kim_model import KIMModel
+from kimgnn.verify.checks.structures import Structure, compositions, lattice
 
 CELLS: Final = 2
 AMPLITUDE: Final = 0.25

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kimgnn.errors import KIMError
-from kimgnn.verify.kim_model import KIMModel
-from kimgnn.verify.structures import Structure
+from kimgnn.verify.checks.kim_model import KIMModel
+from kimgnn.verify.checks.structures import Structure
 
 POINTS = 60
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kimgnn.verify.structures import compositions, lattice
+from kimgnn.verify.checks.structures import compositions, lattice
 
 
 @pytest.mark.parametrize(("kind", "sites", "neighbor"), [("bcc", 2, 0.75), ("fcc", 4, 0.5), ("diamond", 8, 0.1875)])

@@ -1,0 +1,140 @@
+"""What a package says of its file of properties: inputs, outputs, units, how to use it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kimgnn.export import documents
+from kimgnn.export.property_contract import DEVIATION, PropertyDescription
+from kimgnn.models.checkpoint import Checkpoint
+from kimgnn.models.tasks import Task
+
+
+def property_readme(
+    name: str, checkpoint: Checkpoint, description: PropertyDescription, files: list[str], manifest: Mapping[str, Any]
+) -> str:
+    """Return the ``README.md`` of a package that holds no potential.
+
+    Args:
+        name: What the package is called.
+        checkpoint: What was exported.
+        description: Of the files.
+        files: Their names.
+        manifest: Of the run, without what tells of the machine.
+    """
+    facts = {
+        "species": " ".join(description.species),
+        "architecture": documents.architecture(manifest),
+        "graph": graph_in_words(description),
+        "precision": checkpoint.network.spec.precision,
+        "files": ", ".join(f"`{file}`" for file in files),
+    }
+    data = {key: value for key, value in checkpoint.data.items() if isinstance(value, str | int | float)}
+    return "\n".join(
+        [
+            f"# {name}\n",
+            "Predicts properties of a structure. It is no interatomic potential, and no KIM item: nothing is installed, "
+            "the files are loaded where they are.\n",
+            documents.table(facts),
+            how_to_use(description, files),
+            *documents.data_and_errors(documents.without_machine(data), checkpoint.metrics, description.tasks),
+            "## Parity\n\n`parity.md` compares the files with PyTorch. Where it is missing, they were written without "
+            "that check.\n",
+            documents.versions(),
+        ]
+    )
+
+
+def how_to_use(description: PropertyDescription, files: list[str]) -> str:
+    """Return the sections on inputs, outputs and use of files of properties."""
+    rows = "".join(_rows(task, description) for task in description.tasks)
+    onnx = [file for file in files if file.endswith(".onnx")]
+    return f"""\
+## Properties
+
+{" and ".join(f"`{file}`" for file in files)}, from one structure:
+
+| input | shape | type | |
+|---|---|---|---|
+| `z` | (n_atoms,) | int64 | atomic numbers |
+| `edge_index` | (2, n_edges) | int64 | sender and receiver of each edge, in any order |
+| `edge_vectors` | (n_edges, 3) | float64 | Å, position of the receiver minus that of the sender |
+
+The edges are those of {graph_in_words(description)}. Sizes are free, no edges at all included.
+
+| output | shape | unit | |
+|---|---|---|---|
+{rows}
+All are float64, and NaN where the structure has another element than {", ".join(description.species)}. TorchScript
+returns a dictionary by these names; the metadata (`kimgnn.json` in the TorchScript archive) repeat all this.
+
+{_example(description, (onnx or files)[0])}"""
+
+
+def graph_in_words(description: PropertyDescription) -> str:
+    """Return which atoms send edges to an atom."""
+    reach = f"within {description.cutoff:g} Å, periodic images included"
+    if description.max_neighbors is None:
+        return f"all neighbours {reach}"
+    ties = {
+        "break": "equally near ones by atomic number, then by displacement along the cell vectors",
+        "keep": "and all that are as near as the last",
+    }
+    return f"an atom's {description.max_neighbors} nearest neighbours {reach}; {ties[description.ties]}"
+
+
+def _rows(task: Task, description: PropertyDescription) -> str:
+    if task.kind == "classification":
+        classes = ", ".join(task.classes)
+        return f"| `{task.name}` | ({len(task.classes)},) | probability | of {classes}, in this order |\n"
+    shape = f"(n_atoms, {task.components})" if task.per_atom else f"({task.components},)"
+    what = "of each atom" if task.per_atom else "of the whole structure" if task.extensive else ""
+    rows = f"| `{task.name}` | {shape} | {task.unit or '–'} | {what} |\n"
+    if task.name in description.deviations:
+        rows += f"| `{task.name}{DEVIATION}` | {shape} | {task.unit or '–'} | its standard deviation |\n"
+    return rows
+
+
+def _example(description: PropertyDescription, file: str) -> str:
+    nearest, note = "", ""
+    if description.max_neighbors is not None:
+        nearest = f"""\
+order = np.lexsort((np.linalg.norm(vectors, axis=1), receiver))  # nearest first, receiver by receiver
+rank = np.arange(len(order)) - np.searchsorted(receiver[order], receiver[order])
+nearest = order[rank < {description.max_neighbors}]
+sender, receiver, vectors = sender[nearest], receiver[nearest], vectors[nearest]
+"""
+        note = "\nAmong equally near neighbours these lines take any, where kimgnn does as said above.\n"
+    outputs = f"{{output.name: value for output, value in zip(session.get_outputs(), session.run(None, inputs))}}"
+    if file.endswith(".onnx"):
+        use = f"""\
+session = onnxruntime.InferenceSession("{file}")
+print({outputs})"""
+        package = "onnxruntime"
+    else:
+        use = f"""\
+module = torch.jit.load("{file}")
+print(module(*map(torch.from_numpy, inputs.values())))"""
+        package = "torch"
+    return f"""\
+With kimgnn:
+
+```python
+from ase.io import read
+from kimgnn.export.property_runtimes import load_property_model
+print(load_property_model("{file}").predict([read("structure.cif")]))
+```
+
+Without it:
+
+```python
+import numpy as np, {package}
+from ase.io import read
+from ase.neighborlist import neighbor_list
+atoms = read("structure.cif")
+sender, receiver, vectors = neighbor_list("ijD", atoms, {description.cutoff!r})
+{nearest}inputs = {{"z": atoms.numbers.astype(np.int64), "edge_index": np.stack([sender, receiver]), "edge_vectors": vectors}}
+{use}
+```
+{note}"""

@@ -1,0 +1,200 @@
+"""Exported files of properties in Python: structures to what the heads predict. No KLIFF, Lightning or pydantic."""
+
+from __future__ import annotations
+
+import json
+import warnings
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.data import atomic_numbers, chemical_symbols
+from numpy.typing import NDArray
+
+from kimgnn.errors import DataError, ModelError
+from kimgnn.export.property_contract import METADATA_FILE, PROPERTY_CONTRACT, PROPERTY_INPUTS, PropertyDescription
+from kimgnn.models.tasks import Task
+from kimgnn.transforms.nearest import find_nearest
+from kimgnn.transforms.neighbors import find_neighbors
+from kimgnn.transforms.structure import Structure
+
+PropertyGraph: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+"""The inputs of a file of properties, in the order of `PROPERTY_INPUTS`."""
+
+Values: TypeAlias = dict[str, NDArray[np.float64]]
+"""Name of an output -> ``(components,)``, ``(n_atoms, components)`` or probabilities ``(n_classes,)``."""
+
+
+@dataclass(frozen=True)
+class PropertyModel:
+    """An exported file of properties, ready to predict.
+
+    Attributes:
+        evaluate: Inputs of the file to its outputs.
+        description: What it predicts, for which elements, on which graph.
+        metadata: All that the file tells of itself.
+    """
+
+    evaluate: Callable[[PropertyGraph], Values]
+    description: PropertyDescription
+    metadata: Mapping[str, str]
+
+    @property
+    def tasks(self) -> list[Task]:
+        """What it predicts."""
+        return self.description.tasks
+
+    def predict(self, structures: Sequence[Atoms], names: Sequence[str] | None = None) -> list[Values]:
+        """Return what the model says of each structure, by the names of its outputs, in the heads' units.
+
+        Args:
+            structures: Periodic or not.
+            names: What messages call them; their formulas by default.
+
+        Raises:
+            DataError: A structure has no atoms, an element that the model was not trained on, a position or cell that
+                is not finite, a periodic cell without volume, or two atoms at one place.
+        """
+        called = names or [atoms.get_chemical_formula() for atoms in structures]
+        return [self.evaluate(property_graph(atoms, self.description, name))
+                for atoms, name in zip(structures, called, strict=True)]  # fmt: skip
+
+
+def property_graph(atoms: Atoms, description: PropertyDescription, name: str = "") -> PropertyGraph:
+    """Return the inputs of a file of properties for a structure: the graph that the network was trained on.
+
+    Raises:
+        DataError: As `PropertyModel.predict` does.
+    """
+    if len(atoms) == 0:
+        raise DataError("the structure has no atoms", where=name)
+    known = [atomic_numbers[symbol] for symbol in description.species]
+    if foreign := sorted(set(atoms.numbers.tolist()) - set(known)):
+        raise DataError(
+            "the model was not trained on every element of the structure",
+            where=name,
+            value=", ".join(chemical_symbols[number] for number in foreign),
+            allowed=", ".join(description.species),
+        )
+    positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
+    z = atoms.numbers.astype(np.int64)
+    edge_index, shifts = find_edges(Structure(z, positions, cell, pbc, name), description)
+    sender, receiver = edge_index
+    return z, edge_index, positions[receiver] - positions[sender] + shifts
+
+
+def find_edges(structure: Structure, description: PropertyDescription) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return sender and receiver ``(2, n_edges)``, and shifts ``(n_edges, 3)`` Å."""
+    if description.max_neighbors is None:
+        _, coords, cell, pbc, name = structure
+        neighbors = find_neighbors(coords, cell, pbc, description.cutoff, name)
+        return neighbors.edge_index, neighbors.shifts
+    edges = find_nearest(structure, description.cutoff, description.max_neighbors, description.ties)
+    return edges.edge_index, edges.shifts
+
+
+def is_property_file(path: str | Path) -> bool:
+    """Return whether a file is of properties, and not of a potential; a file that cannot be read is not."""
+    path = Path(path)
+    try:
+        if path.suffix == ".onnx":
+            return "property_contract" in _onnx_session(path).get_modelmeta().custom_metadata_map
+        with zipfile.ZipFile(path) as archive:
+            return any(name.endswith(f"/extra/{METADATA_FILE}") for name in archive.namelist())
+    except (ModelError, OSError, zipfile.BadZipFile):
+        return False
+
+
+def load_property_model(path: str | Path) -> PropertyModel:
+    """Load ``properties.pt`` or ``properties.onnx``, which say themselves what they predict.
+
+    ONNX Runtime takes as many threads as torch does (``OMP_NUM_THREADS``, or `torch.set_num_threads`).
+
+    Raises:
+        ModelError: There is no such file, it is damaged, it is not a kimgnn file of properties or of another version,
+            or the package that runs it is missing.
+    """
+    path = Path(path)
+    if path.suffix not in PROPERTY_LOADERS:
+        allowed = ", ".join(PROPERTY_LOADERS)
+        raise ModelError("not the suffix of a file of properties", where=str(path), value=path.suffix, allowed=allowed)
+    if not path.is_file():
+        raise ModelError("no such file", where=str(path), remedy="Give the file of properties in an exported folder.")
+    return PROPERTY_LOADERS[path.suffix](path)
+
+
+def _load_torchscript(path: Path) -> PropertyModel:
+    extra_files: dict[str, Any] = {METADATA_FILE: ""}
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`torch\.jit\.load` is deprecated", DeprecationWarning)
+            module = torch.jit.load(str(path), _extra_files=extra_files)  # type: ignore[no-untyped-call]
+        metadata = json.loads(extra_files[METADATA_FILE] or "{}")
+    except Exception as error:  # torch raises many kinds on a damaged file
+        raise _damaged(path, "TorchScript", error) from error
+    description = _described(path, metadata)
+
+    def evaluate(graph: PropertyGraph) -> Values:
+        # The optimiser specialises the code for the sizes it saw.
+        with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
+            outputs = module(*map(torch.from_numpy, graph))
+        return {name: values.numpy() for name, values in outputs.items()}
+
+    return PropertyModel(evaluate, description, metadata)
+
+
+def _load_onnx(path: Path) -> PropertyModel:
+    session = _onnx_session(path)
+    metadata = session.get_modelmeta().custom_metadata_map
+    description = _described(path, metadata)
+    names = description.output_names
+
+    def evaluate(graph: PropertyGraph) -> Values:
+        return dict(zip(names, session.run(names, dict(zip(PROPERTY_INPUTS, graph, strict=True))), strict=True))
+
+    return PropertyModel(evaluate, description, metadata)
+
+
+PROPERTY_LOADERS: Final = {".pt": _load_torchscript, ".onnx": _load_onnx}
+"""Suffix -> what loads such a file."""
+
+
+def _onnx_session(path: Path) -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise ModelError("onnxruntime is not installed", where=str(path), remedy="pip install kimgnn[onnx]") from error
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.enable_mem_pattern = False  # a plan of the memory for each number of edges
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own kinds
+        raise _damaged(path, "ONNX", error) from error
+
+
+def _described(path: Path, metadata: Mapping[str, str]) -> PropertyDescription:
+    found = metadata.get("property_contract", "(none)")
+    if found != str(PROPERTY_CONTRACT):
+        raise ModelError(
+            "not a file of properties that this version of kimgnn exported",
+            where=str(path),
+            value=f"property contract {found}",
+            allowed=f"property contract {PROPERTY_CONTRACT}",
+            remedy="Give the properties.* of an exported folder; if it is, export it again.",
+        )
+    return PropertyDescription.from_metadata(metadata)
+
+
+def _damaged(path: Path, what: str, error: Exception) -> ModelError:
+    reason = str(error).strip().partition("\n")[0]
+    return ModelError(
+        f"the file is damaged or not {what} ({type(error).__name__}: {reason})",
+        where=str(path),
+        remedy="Export the model again, with the version of torch and kimgnn that it shall run with.",
+    )

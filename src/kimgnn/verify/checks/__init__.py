@@ -1,0 +1,1 @@
+"""OpenKIM's verification checks, and what they are made of."""

@@ -1,0 +1,156 @@
+"""Runs with property and classification heads, alone and beside an energy head, with labels missing."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import ase.io
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from silicon_run import silicon, tiny_manifest
+
+from kimgnn import GNNLightningTrainer
+from kimgnn.errors import DataError, ManifestError
+from kimgnn.evaluation.predict import predict
+from kimgnn.models.checkpoint import load_checkpoint
+from kimgnn.physics.potential import Potential
+
+# Labels are missing on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:.*they are left out of that term of the loss")
+
+VOLUME = {"type": "property", "target": "volume", "unit": "Å³", "extensive": True, "hidden_channels": 8}
+DENSE = {"type": "classification", "target": "dense", "classes": ["loose", "dense"], "hidden_channels": 8}
+CHARGE = {"type": "property", "target": "charges", "unit": "e", "per_atom": True, "hidden_channels": 8}
+
+
+def labelled_silicon(n: int = 12) -> list[Atoms]:
+    """Cells with a volume, missing on every third, a class, missing on every fourth, and a number for each atom."""
+    frames = silicon(n)
+    for index, atoms in enumerate(frames):
+        if index % 3:
+            atoms.info["volume"] = atoms.get_volume()
+        if index % 4:
+            atoms.info["dense"] = "dense" if atoms.get_volume() / len(atoms) < 20.0 else "loose"
+        atoms.arrays["charges"] = np.linspace(-1, 1, len(atoms))
+    return frames
+
+
+@pytest.fixture
+def manifest(tmp_path):
+    def make(heads, **changes):
+        data = tmp_path / "silicon.xyz"
+        if not data.exists():
+            ase.io.write(data, labelled_silicon(), format="extxyz")
+        return tiny_manifest(tmp_path, {"model.heads": heads, **changes})
+
+    return make
+
+
+ALONE = {"training.loss.weights": None}
+
+
+def weights_of(trainer) -> dict[str, torch.Tensor]:
+    return load_checkpoint(trainer.run.path).network.state_dict()
+
+
+@pytest.mark.parametrize("balance", ["fixed", "inverse_spread", "uncertainty"])
+def test_multitask_run_learns_predicts_and_reports_every_head(manifest, balance):
+    """Energy, forces, an extensive property, a class and a per-atom property, with missing labels."""
+    trainer = GNNLightningTrainer(
+        manifest([{"type": "energy"}, VOLUME, DENSE, CHARGE], **{"training.loss.balance": balance})
+    )
+    trainer.train()
+    metrics = json.loads((trainer.run.path / "report" / "metrics.json").read_text())
+    for name in ("energy_mae", "forces_mae", "volume_mae", "dense_accuracy", "charges_mae"):
+        assert np.isfinite(metrics["train"][name]), name
+    assert metrics["train"]["volume_count"] < 6  # of six structures, some have none
+    assert (trainer.run.path / "report" / "report.html").is_file()
+    with (trainer.run.path / "report" / "test_results.csv").open() as file:
+        assert len(list(csv.DictReader(file))) == 2
+
+    checkpoint = load_checkpoint(trainer.run.path)
+    structures = trainer.splits["test"]
+    again = predict(Potential(checkpoint.network), structures, trainer.graph_of)
+    for ours, theirs in zip(trainer.predict(structures), again, strict=True):
+        np.testing.assert_array_equal(ours.properties["volume"], theirs.properties["volume"])
+        assert ours.forces.shape == theirs.properties["charges"].shape[:1] + (3,)
+        assert theirs.properties["dense"].sum() == pytest.approx(1.0)
+
+
+def test_property_alone_needs_no_weights_of_energies(manifest):
+    """Nothing but the property is fitted, and a supercell has twice of it."""
+    trainer = GNNLightningTrainer(manifest([VOLUME], **ALONE))
+    trainer.train()
+    atoms = bulk("Si", cubic=True)
+    one, two = trainer.predict([atoms, atoms.repeat((2, 1, 1))])
+    assert one.energy is None
+    # The sum over twice the atoms, in single additions of another order.
+    np.testing.assert_allclose(two.properties["volume"], 2 * one.properties["volume"], rtol=1e-12)
+
+
+def test_learning_takes_place(manifest):
+    """Volumes follow from the nearest distances: a hundred epochs take the error well below the spread."""
+    changes = {"training.epochs": 100, "training.loss.weights": None, "training.optimizer.learning_rate": 5e-3}
+    trainer = GNNLightningTrainer(manifest([VOLUME, DENSE], **changes))
+    before = float(trainer.evaluate("train")["volume_mad_ratio"]) if trainer.run.best.is_file() else 1.0
+    trainer.train()
+    found = trainer.evaluate("train")
+    assert found["volume_mad_ratio"] < 0.5 * before
+    assert found["dense_accuracy"] == 1.0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_weights_are_the_same_bits_again_and_after_a_resume(manifest, tmp_path, workers):
+    """Dropout included: random numbers are drawn by epoch."""
+    heads = [VOLUME | {"dropout": 0.3}, DENSE | {"dropout": 0.3}]
+    changes = ALONE | {"training.epochs": 4, "training.loss.balance": "uncertainty"}
+    once = GNNLightningTrainer(manifest(heads, **changes))
+    once.train()
+    short = GNNLightningTrainer(manifest(heads, **changes | {"training.epochs": 2}))
+    short.train()
+    resumed = GNNLightningTrainer(
+        manifest(heads, **changes | {"workspace.resume": str(short.run.path), "training.num_workers": workers})
+    )
+    (short.run.path / "finished").unlink(missing_ok=True)
+    resumed.train()
+    assert resumed.run.path == short.run.path
+    first, second = (torch.load(run.run.last, weights_only=True)["state_dict"] for run in (once, resumed))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize(
+    ("heads", "told"),
+    [
+        ([VOLUME | {"target": "volum"}], "Did you mean 'volume'?"),
+        ([VOLUME | {"target": "dense"}], "the target is not a number"),
+        ([DENSE | {"classes": ["soft", "hard"]}], "there is no such class"),
+    ],
+)
+def test_bad_targets_are_told_before_training(manifest, heads, told):
+    """By structure, and with what there is."""
+    with pytest.raises(DataError) as caught:
+        GNNLightningTrainer(manifest(heads, **ALONE))
+    assert told in str(caught.value)
+
+
+def test_target_that_does_not_vary_is_told(manifest, tmp_path):
+    """Nothing can be learned from it; likewise of a single class."""
+    frames = labelled_silicon()
+    for atoms in frames:
+        atoms.info |= {"volume": 3.0, "dense": "loose"}
+    ase.io.write(tmp_path / "silicon.xyz", frames, format="extxyz")
+    with pytest.raises(DataError) as caught:
+        GNNLightningTrainer(manifest([VOLUME, DENSE], **ALONE))
+    assert "all structures to train on have the same value" in str(caught.value)
+    assert "all structures to train on are of one class" in str(caught.value)
+
+
+def test_energy_weight_without_an_energy_head_is_told(manifest):
+    """What was asked for would silently not be fitted."""
+    with pytest.raises(ManifestError, match=r"training\.loss\.weights\.forces: needs an energy head"):
+        GNNLightningTrainer(manifest([VOLUME]))
