@@ -11,6 +11,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import bulk
+from lightning.pytorch import Callback
 from silicon_run import silicon, tiny_manifest
 
 from kimgnn import GNNLightningTrainer
@@ -24,7 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*they are left out of that term
 
 VOLUME = {"type": "property", "target": "volume", "unit": "Å³", "extensive": True, "hidden_channels": 8}
 DENSE = {"type": "classification", "target": "dense", "classes": ["loose", "dense"], "hidden_channels": 8}
-CHARGE = {"type": "property", "target": "charges", "unit": "e", "per_atom": True, "hidden_channels": 8}
+SHIELDING = {"type": "property", "target": "shielding", "unit": "ppm", "per_atom": True, "hidden_channels": 8}
 
 
 def labelled_silicon(n: int = 12) -> list[Atoms]:
@@ -35,7 +36,7 @@ def labelled_silicon(n: int = 12) -> list[Atoms]:
             atoms.info["volume"] = atoms.get_volume()
         if index % 4:
             atoms.info["dense"] = "dense" if atoms.get_volume() / len(atoms) < 20.0 else "loose"
-        atoms.arrays["charges"] = np.linspace(-1, 1, len(atoms))
+        atoms.arrays["shielding"] = np.linspace(-1, 1, len(atoms))
     return frames
 
 
@@ -53,19 +54,15 @@ def manifest(tmp_path):
 ALONE = {"training.loss.weights": None}
 
 
-def weights_of(trainer) -> dict[str, torch.Tensor]:
-    return load_checkpoint(trainer.run.path).network.state_dict()
-
-
 @pytest.mark.parametrize("balance", ["fixed", "inverse_spread", "uncertainty"])
 def test_multitask_run_learns_predicts_and_reports_every_head(manifest, balance):
     """Energy, forces, an extensive property, a class and a per-atom property, with missing labels."""
     trainer = GNNLightningTrainer(
-        manifest([{"type": "energy"}, VOLUME, DENSE, CHARGE], **{"training.loss.balance": balance})
+        manifest([{"type": "energy"}, VOLUME, DENSE, SHIELDING], **{"training.loss.balance": balance})
     )
     trainer.train()
     metrics = json.loads((trainer.run.path / "report" / "metrics.json").read_text())
-    for name in ("energy_mae", "forces_mae", "volume_mae", "dense_accuracy", "charges_mae"):
+    for name in ("energy_mae", "forces_mae", "volume_mae", "dense_accuracy", "shielding_mae"):
         assert np.isfinite(metrics["train"][name]), name
     assert metrics["train"]["volume_count"] < 6  # of six structures, some have none
     assert (trainer.run.path / "report" / "report.html").is_file()
@@ -77,7 +74,7 @@ def test_multitask_run_learns_predicts_and_reports_every_head(manifest, balance)
     again = predict(Potential(checkpoint.network), structures, trainer.graph_of)
     for ours, theirs in zip(trainer.predict(structures), again, strict=True):
         np.testing.assert_array_equal(ours.properties["volume"], theirs.properties["volume"])
-        assert ours.forces.shape == theirs.properties["charges"].shape[:1] + (3,)
+        assert ours.forces.shape == theirs.properties["shielding"].shape[:1] + (3,)
         assert theirs.properties["dense"].sum() == pytest.approx(1.0)
 
 
@@ -93,34 +90,40 @@ def test_property_alone_needs_no_weights_of_energies(manifest):
 
 
 def test_learning_takes_place(manifest):
-    """Volumes follow from the nearest distances: a hundred epochs take the error well below the spread."""
-    changes = {"training.epochs": 100, "training.loss.weights": None, "training.optimizer.learning_rate": 5e-3}
+    """Volumes and classes follow from the nearest distances: the errors fall well below the spread."""
+    changes = {"training.epochs": 100, "training.loss.weights": None, "training.optimizer.learning_rate": 2e-2}
     trainer = GNNLightningTrainer(manifest([VOLUME, DENSE], **changes))
-    before = float(trainer.evaluate("train")["volume_mad_ratio"]) if trainer.run.best.is_file() else 1.0
     trainer.train()
     found = trainer.evaluate("train")
-    assert found["volume_mad_ratio"] < 0.5 * before
+    assert found["volume_mad_ratio"] < 0.3
     assert found["dense_accuracy"] == 1.0
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_weights_are_the_same_bits_again_and_after_a_resume(manifest, tmp_path, workers):
-    """Dropout included: random numbers are drawn by epoch."""
+def test_weights_are_the_same_bits_again_and_after_an_interruption(manifest, workers):
+    """Dropout and the learned balance included: random numbers are drawn by epoch."""
+
+    class CtrlC(Callback):
+        def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
+            if trainer.current_epoch == 1 and batch_idx == 1:
+                raise KeyboardInterrupt
+
     heads = [VOLUME | {"dropout": 0.3}, DENSE | {"dropout": 0.3}]
-    changes = ALONE | {"training.epochs": 4, "training.loss.balance": "uncertainty"}
-    once = GNNLightningTrainer(manifest(heads, **changes))
+    changes = ALONE | {"training.epochs": 3, "training.loss.balance": "uncertainty"}
+    once = GNNLightningTrainer(manifest(heads, **changes, **{"model.name": "once"}))
     once.train()
-    short = GNNLightningTrainer(manifest(heads, **changes | {"training.epochs": 2}))
-    short.train()
-    resumed = GNNLightningTrainer(
-        manifest(heads, **changes | {"workspace.resume": str(short.run.path), "training.num_workers": workers})
-    )
-    (short.run.path / "finished").unlink(missing_ok=True)
-    resumed.train()
-    assert resumed.run.path == short.run.path
-    first, second = (torch.load(run.run.last, weights_only=True)["state_dict"] for run in (once, resumed))
-    assert first.keys() == second.keys()
-    assert all(torch.equal(first[name], second[name]) for name in first)
+    changes |= {"training.num_workers": workers}
+    first = GNNLightningTrainer(manifest(heads, **changes))
+    first.pl_trainer.callbacks.insert(0, CtrlC())
+    with pytest.raises(KeyboardInterrupt):
+        first.train()
+    second = GNNLightningTrainer(manifest(heads, **changes, **{"workspace.resume": True}))
+    second.train()
+    assert second.run.path == first.run.path
+    expected, found = (torch.load(run.run.last, weights_only=True)["state_dict"] for run in (once, second))
+    assert expected.keys() == found.keys()
+    assert "balance.log_variances" in expected
+    assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
 
 @pytest.mark.parametrize(

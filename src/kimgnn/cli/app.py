@@ -158,28 +158,52 @@ def export(
         bool, typer.Option("--force", help="Replace folders and installed models of these names.")
     ] = False,
 ) -> None:
-    """Write a KIM portable model in each format, if in Python, ASE and LAMMPS it gives what PyTorch gives."""
-    set_up_log()
-    from functools import partial
+    """Write a KIM portable model in each format, if in Python, ASE and LAMMPS it gives what PyTorch gives.
 
+    What property and classification heads predict is written too, as files of their own; of a network without an energy
+    head, into a folder of its own, which is no KIM model.
+    """
+    set_up_log()
+    from kimgnn.cli.properties import export_property_files
     from kimgnn.export.driver import driver_name, install_driver, install_model, is_installed
     from kimgnn.export.formats import FORMATS, model_names
     from kimgnn.export.portable_model import export_portable_model
+    from kimgnn.export.property_package import has_properties
     from kimgnn.kim_id import RULE
     from kimgnn.verify.gate import approve_exports, what_is_compared
+    from kimgnn.verify.property_gate import approve_properties, what_of_properties_is_compared
 
     trained = _load(run)
+    if "energy" not in trained.network.heads:
+        if install or driver == "torchml":
+            raise ExportError(
+                "without an energy head it is no KIM model",
+                where="--install" if install else "--driver",
+                remedy="Leave it out: the files of properties are loaded where they are.",
+            )
+        export_property_files(run, trained, name, directory, formats, verify=not no_verify, force=force)
+        return
     declared = trained.manifest.get("export", {})
     name = name or declared.get("model_name")
     if name is None:
         raise ExportError("the manifest names no model", where="export.model_name", allowed=RULE, remedy="Give --name.")
     driver = driver or declared.get("driver") or "kimgnn"
     names = model_names(name, formats or declared.get("formats") or ["torchscript"])
-    gated = driver == "kimgnn" and not no_verify
+    with_properties = has_properties(trained)
     if driver == "torchml":
         print("not compared with PyTorch: the TorchML driver is not kimgnn's")
     elif no_verify:
         print(f"--no-verify: not compared with PyTorch: {what_is_compared(trained, names)}")
+    if no_verify and with_properties:
+        print(f"--no-verify: not compared with PyTorch: {what_of_properties_is_compared(trained, names)}")
+
+    def approve(folders: Sequence[Path]) -> None:
+        rejected = directory / f"{name}.parity.md"
+        if driver == "kimgnn":
+            approve_exports(folders, trained, rejected)
+        if with_properties:
+            approve_properties(folders, trained, rejected)
+
     export_portable_model(
         trained,
         name,
@@ -189,9 +213,7 @@ def export(
         driver_version=declared.get("driver_version"),
         tarball=declared.get("generate_tarball", False),
         force=force,
-        approve=partial(approve_exports, checkpoint=trained, rejected=directory / f"{name}.parity.md")
-        if gated
-        else None,
+        approve=None if no_verify else approve,
     )
     for model in names.values():
         print(f"KIM portable model in {directory / model}")

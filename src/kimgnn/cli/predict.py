@@ -33,7 +33,7 @@ def predict(
         Path,
         typer.Argument(
             metavar="MODEL",
-            help="A run directory (its best checkpoint), a checkpoint, or an exported model.pt, .pt2 or .onnx.",
+            help="A run directory (its best checkpoint), a checkpoint, or an exported .pt, .pt2 or .onnx file.",
             show_default=False,
         ),
     ],
@@ -99,14 +99,14 @@ class _Run:
     problems: list[Problem] = field(default_factory=list)
 
     def predict_files(self, names: Sequence[str], format_name: str | None) -> None:
-        from kimgnn.data.structure_files import STDIN, read_structure_file, read_structure_stream
+        from kimgnn.data.structure_files import STDIN, STDIN_NAME, read_structure_file, read_structure_stream
 
         waiting: list[_Structures] = []
         for name in self._inside(names):
             self.bar.set_postfix_str(Path(name).name, refresh=False)
             try:
                 if name == STDIN:
-                    waiting.append(read_structure_stream(sys.stdin, format_name or "extxyz", "stdin"))
+                    waiting.append(read_structure_stream(sys.stdin, format_name or "extxyz", STDIN_NAME))
                 else:
                     waiting.append(read_structure_file(name, format_name))
             except DataError as error:

@@ -16,6 +16,8 @@ from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import DataError
 from kimgnn.evaluation.predict import Prediction, predict
 from kimgnn.export.contract import StagedGraph
+from kimgnn.export.property_contract import DEVIATION
+from kimgnn.export.property_runtimes import PROPERTY_LOADERS, PropertyModel, is_property_file, load_property_model
 from kimgnn.export.runtimes import LOADERS, RunnableModel, load_exported
 from kimgnn.fields import ENERGY
 from kimgnn.models.checkpoint import load_checkpoint
@@ -48,11 +50,19 @@ class Predictor:
 
 
 def load_predictor(path: Path) -> Predictor:
-    """Load a run directory (its best checkpoint), a checkpoint, or an exported model.
+    """Load a run directory (its best checkpoint), a checkpoint, or an exported file of a potential or of properties.
 
     Raises:
         ModelError: It is not there, is damaged or foreign, or needs a package that is missing.
     """
+    if path.suffix in PROPERTY_LOADERS and is_property_file(path):
+        properties = load_property_model(path)
+
+        def by_property_file(structures: Structures) -> list[Prediction]:
+            _check_species(structures, properties.description.species)
+            return _by_property_file(properties, structures)
+
+        return Predictor(by_property_file, properties.tasks, False)
     if path.suffix in LOADERS:
         model = load_exported(path)
 
@@ -89,6 +99,18 @@ def _check_species(structures: Structures, known: Sequence[str]) -> None:
                 value=", ".join(foreign),
                 allowed=", ".join(known) if len(known) <= FEW else f"the {len(known)} elements of its training",
             )
+
+
+def _by_property_file(model: PropertyModel, structures: Structures) -> list[Prediction]:
+    """Return what an exported file of properties says, structure by structure."""
+    found = model.predict([atoms for _, atoms in structures], [identifier for identifier, _ in structures])
+    return [
+        Prediction(
+            properties={task.name: values[task.name] for task in model.tasks},
+            deviations={name: values[name + DEVIATION] for name in model.description.deviations},
+        )
+        for values in found
+    ]
 
 
 def _by_exported(model: RunnableModel, structures: Structures) -> list[Prediction]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 import ase
 import numpy as np
@@ -18,6 +18,9 @@ from kimgnn.fields import ENERGY, FORCES, LABELS, STRESS
 
 UNITS = {ENERGY: "eV", FORCES: "eV/Å", STRESS: "eV/Å^3"}
 
+GEOMETRY: Final = ("numbers", "positions", "spacegroup", "spacegroup_kinds", "unit_cell", "occupancy")
+"""Names in an ASE structure of what is no value of it."""
+
 
 def attach_values(atoms: ase.Atoms, values: Mapping[str, Any], forces_key: str = FORCES) -> None:
     """Put what a table has for a structure where labels are looked for: text as the number or list it spells."""
@@ -28,10 +31,13 @@ def attach_values(atoms: ase.Atoms, values: Mapping[str, Any], forces_key: str =
 
 
 def values_of(atoms: ase.Atoms) -> dict[str, Any]:
-    """Return all that a file has for a structure beside its geometry: info, arrays of its atoms, results."""
+    """Return all that a file has for a structure beside its geometry: info, arrays of its atoms, results.
+
+    A crystal's geometry includes what ASE tells of a CIF's symmetry.
+    """
     results = atoms.calc.results if isinstance(atoms.calc, SinglePointCalculator) else {}
-    arrays = {name: array for name, array in atoms.arrays.items() if name not in ("numbers", "positions")}
-    return {**results, **arrays, **atoms.info}
+    found = {**results, **atoms.arrays, **atoms.info}
+    return {name: value for name, value in found.items() if name not in GEOMETRY}
 
 
 def configuration_from_atoms(

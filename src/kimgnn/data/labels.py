@@ -55,11 +55,20 @@ def keys_present(atoms: ase.Atoms, label: str) -> list[str]:
         STRESS: [(6,), (9,), (3, 3)],
     }
     shapes = known[label]
-    return sorted(key for key, value in named.items() if _is_numeric(value) and np.shape(value) in shapes)
+    return sorted(key for key, value in named.items() if _shape_of_numbers(value) in shapes)
 
 
-def _is_numeric(value: Any) -> bool:
-    return np.asarray(value).dtype.kind in "if"
+def _shape_of_numbers(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of numbers, ``None`` of what is none; told from its type where that is enough, for speed."""
+    if isinstance(value, bool | str):
+        return None
+    if isinstance(value, int | float):
+        return ()
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        return None
+    return array.shape if array.dtype.kind in "if" else None
 
 
 def checked_label(value: Any, label: str, n_atoms: int, where: str) -> NDArray[np.float64]:

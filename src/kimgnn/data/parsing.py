@@ -33,8 +33,15 @@ CARTESIAN: Final = ("coords", "cart_coords", "positions")
 MISSING: Final = ("", "nan", "none", "null", "na", "n/a")
 """Text, in any case, that stands for no value."""
 
+SHOWN: Final = 10
+"""Entries that a warning about many of them names."""
+
 RECIPE: Final = f"structure 1 {__version__} {pymatgen_version}".encode()
 """What a parsed structure depends on beside its source."""
+
+PARTLY_OCCUPIED: Final = "a site is partly occupied"
+ONE_ATOM: Final = "one element with occupancy 1 on each site"
+ORDER_IT: Final = "Take an ordered approximant, or leave the entry out."
 
 ORDERED: Final = 1e-3
 """An occupancy nearer to 1 than this is 1: files round."""
@@ -52,27 +59,33 @@ def parsed(entries: Iterable[Entry], cache: Cache | None = None) -> Iterator[Rec
     """
     told: dict[str, list[str]] = {}
     for entry in entries:
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always")
-            try:
-                content, key = _content(entry.source), b""
-                kept = None
-                if cache is not None:
-                    key = hashlib.sha256(RECIPE + _bytes(content)).digest()
-                    kept = cache.get(key)
-                atoms = _parse(content, isinstance(entry.source, Path)) if kept is None else _unpacked(kept)
-                if cache is not None and kept is None and not caught:
+        caught: list[warnings.WarningMessage] = []
+        try:
+            content, key = _content(entry.source), b""
+            kept = None
+            if cache is not None:
+                key = hashlib.sha256(RECIPE + _bytes(content)).digest()
+                kept = cache.get(key)
+            if kept is not None:
+                atoms = _unpacked(kept)
+            else:
+                with warnings.catch_warnings(record=True) as caught:  # not what the cache tells of itself
+                    warnings.simplefilter("always")
+                    atoms = _parse(content, isinstance(entry.source, Path))
+                if cache is not None and not caught:
                     cache.put(key, _packed(atoms))
-                result: Record | Problem = Record(entry.identifier, atoms, entry.values)
-            except DataError as error:
-                (problem,) = error.problems
-                result = Problem(entry.identifier, problem.message, problem.value, problem.allowed, problem.remedy)
+            of_cif = isinstance(entry.source, Path) or (isinstance(content, str) and is_cif(content))
+            result: Record | Problem = Record(entry.identifier, atoms, entry.values, in_order=not of_cif)
+        except DataError as error:
+            (problem,) = error.problems
+            result = Problem(entry.identifier, problem.message, problem.value, problem.allowed, problem.remedy)
         if isinstance(result, Record):
             for warning in caught:
                 told.setdefault(str(warning.message), []).append(entry.identifier)
         yield result
     for message, identifiers in told.items():
-        warnings.warn(f"{', '.join(identifiers)}: {message}", stacklevel=2)
+        more = f" and {len(identifiers) - SHOWN} more" if len(identifiers) > SHOWN else ""
+        warnings.warn(f"{', '.join(identifiers[:SHOWN])}{more}: {message}", stacklevel=2)
 
 
 def _content(source: Source) -> str | Mapping[str, Any]:
@@ -180,10 +193,7 @@ def _from_pymatgen(structure: Structure) -> ase.Atoms:
         occupancy = list(site.species.values())
         if len(occupancy) != 1 or abs(occupancy[0] - 1) > ORDERED:
             raise DataError(
-                "a site is partly occupied",
-                value=f"{site.species_string}, site {index}",
-                allowed="one element with occupancy 1 on each site",
-                remedy="Take an ordered approximant, or leave the entry out.",
+                PARTLY_OCCUPIED, value=f"{site.species_string}, site {index}", allowed=ONE_ATOM, remedy=ORDER_IT
             )
         (specie,) = site.species
         if isinstance(specie, DummySpecies):

@@ -23,11 +23,13 @@ class Record:
         identifier: What messages and results call it: its id in the source, or ``file.xyz:12``.
         atoms: The structure; a crystal is periodic in all three directions.
         values: Column or key -> raw value, as found: numbers, text, lists; ``None``, ``''`` and NaN are missing.
+        in_order: The atoms are in the order of the source; those of a CIF are in none, which has symmetric copies.
     """
 
     identifier: str
     atoms: ase.Atoms
     values: Mapping[str, Any]
+    in_order: bool = True
 
 
 @dataclass(frozen=True)

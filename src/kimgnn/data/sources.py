@@ -26,7 +26,7 @@ from kimgnn.data.cif_folder import TABLE, read_cif_folder
 from kimgnn.data.from_atoms import attach_values, configuration_from_atoms, values_of
 from kimgnn.data.labels import checked_label, find_label, has_label
 from kimgnn.data.matbench import read_matbench
-from kimgnn.data.parsing import is_missing, parsed
+from kimgnn.data.parsing import ONE_ATOM, ORDER_IT, ORDERED, PARTLY_OCCUPIED, is_missing, parsed
 from kimgnn.data.records import Entry, Item, Record, set_aside
 from kimgnn.data.table import IDS, is_table, read_table, suffix_of
 from kimgnn.data.targets import COLUMN_OF, COLUMNS, VALUES, TargetSpec, encode_targets
@@ -231,6 +231,7 @@ def _configurations(
     column_of = {target.name: given.get(target.name) or target.name for target in targets}
     for record in records:
         try:
+            _check_order(record, (dataset.get("keys") or {}).get(FORCES) or FORCES, targets, column_of)
             configuration = _configuration(record, dataset, kind)
         except DataError as error:
             problems += error.problems
@@ -242,6 +243,18 @@ def _configurations(
                 COLUMN_OF: column_of,
             }
         yield configuration
+
+
+def _check_order(record: Record, forces_key: str, targets: Sequence[TargetSpec], column_of: Mapping[str, str]) -> None:
+    """Check that atoms with values of their own are in the order of the values."""
+    columns = [forces_key, *(column_of[target.name] for target in targets if target.per_atom)]
+    for column in columns:
+        if not record.in_order and not is_missing(record.values.get(column)):
+            raise DataError(
+                "the atoms of a CIF are in no order that values of atoms could be in",
+                where=f"{record.identifier} ({column})",
+                remedy="Give the structure as POSCAR, as pymatgen dict, or in columns.",
+            )
 
 
 def read_structures(
@@ -338,12 +351,20 @@ def _frames(files: Iterator[Path], id_key: str | None = None) -> Iterator[Record
                 _set_pbc(atoms)
                 identifier = atoms.info.get(id_key) if id_key is not None else None
                 named = f"{path}:{number}" if is_missing(identifier) else str(identifier)
-                yield Record(named, atoms, values_of(atoms))
+                yield _partly_occupied(atoms, named) or Record(named, atoms, values_of(atoms))
         except Exception as error:  # ASE's readers raise whatever they stumble on
             yield _unreadable(path, number, error)
             continue
         if number < 0:
             yield Problem(str(path), "the file has no structure")
+
+
+def _partly_occupied(atoms: ase.Atoms, identifier: str) -> Problem | None:
+    """Return that a site of a CIF is shared or not full, where ASE takes the likelier atom and says nothing."""
+    for site in atoms.info.get("occupancy", {}).values():
+        if len(site) != 1 or abs(next(iter(site.values())) - 1) > ORDERED:
+            return Problem(identifier, PARTLY_OCCUPIED, str(site), ONE_ATOM, ORDER_IT)
+    return None
 
 
 def _read_with_ase(path: Path) -> Iterator[ase.Atoms]:

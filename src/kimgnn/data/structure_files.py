@@ -16,12 +16,14 @@ from kimgnn.data.parsing import parse_structure
 from kimgnn.data.sources import read_structures
 from kimgnn.errors import DataError, did_you_mean
 
-CIF: Final = ("cif", ".cif")
-POSCAR: Final = ("poscar", "vasp", ".poscar", ".vasp", ".contcar")
+PARSED: Final = ("cif", "poscar", "vasp", "contcar")
 """Formats and suffixes that pymatgen reads: it refuses what is partly occupied, where ASE takes the likelier atom."""
 
 STDIN: Final = "-"
 """The file name that stands for standard input."""
+
+STDIN_NAME: Final = "stdin"
+"""What messages and identifiers call it."""
 
 
 def structure_files(path: str | Path) -> list[Path]:
@@ -57,12 +59,13 @@ def read_structure_file(path: str | Path, format_name: str | None = None) -> lis
         DataError: It is missing, empty, unreadable or without structures, or a crystal is partly occupied.
     """
     path = Path(path)
-    kind = (format_name or path.suffix).lower()
-    if kind in CIF + POSCAR:
-        return [(str(path), _parsed(path if kind in CIF else path.read_text(encoding="utf-8"), str(path)))]
-    if format_name:
-        with open(path, encoding="utf-8") as file:
-            return read_structure_stream(file, format_name, str(path))
+    kind = format_name or path.suffix.removeprefix(".").lower()
+    try:
+        if format_name or kind in PARSED:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                return read_structure_stream(file, kind, str(path))
+    except OSError as error:
+        raise DataError(f"cannot be read: {error.strerror}", where=str(path)) from error
     return list(read_structures(path, str(path)))
 
 
@@ -79,8 +82,8 @@ def read_structure_stream(stream: IO[str], format_name: str, name: str) -> list[
     """
     text = stream.read()
     if not text.strip():
-        raise DataError("there is no structure: it is empty", where=name)
-    if format_name.lower() in CIF + POSCAR:
+        raise DataError("the file is empty" if name != STDIN_NAME else "nothing came", where=name)
+    if format_name.lower() in PARSED:
         return [(name, _parsed(text, name))]
     if format_name not in ioformats:
         raise DataError("unknown format", where="--format", value=format_name, allowed="cif, vasp, or a name that ASE "
@@ -98,12 +101,12 @@ def read_structure_stream(stream: IO[str], format_name: str, name: str) -> list[
     return [(f"{name}:{index}", atoms) for index, atoms in enumerate(frames)]
 
 
-def _parsed(source: Path | str, name: str) -> ase.Atoms:
-    """Return what is parsed from a file or text, with its name in errors and warnings."""
+def _parsed(text: str, name: str) -> ase.Atoms:
+    """Return what is parsed from a file's text, with its name in errors and warnings."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            atoms = parse_structure(source)
+            atoms = parse_structure(text)
         except DataError as error:
             raise DataError(problems=[replace(problem, where=name) for problem in error.problems]) from error
     for warning in caught:
@@ -113,7 +116,10 @@ def _parsed(source: Path | str, name: str) -> ase.Atoms:
 
 def _tells_its_format(path: Path) -> bool:
     """Whether a file's name says how to read it; an empty one counts, so that reading it says so."""
+    suffix = path.suffix.removeprefix(".").lower()
+    if suffix in PARSED or (suffix in ioformats and ioformats[suffix].can_read):
+        return True
     try:
-        return path.suffix.lower() in CIF + POSCAR or bool(ioformats[filetype(str(path), guess=False)].can_read)
+        return bool(ioformats[filetype(str(path), guess=False)].can_read)
     except UnknownFileTypeError:
         return path.stat().st_size == 0

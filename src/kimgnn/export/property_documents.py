@@ -34,8 +34,8 @@ def property_readme(
     return "\n".join(
         [
             f"# {name}\n",
-            "Predicts properties of a structure. It is no interatomic potential, and no KIM item: nothing is installed, "
-            "the files are loaded where they are.\n",
+            "Predicts properties of a structure. It is no interatomic potential, and no KIM item: nothing is "
+            "installed, the files are loaded where they are.\n",
             documents.table(facts),
             how_to_use(description, files),
             *documents.data_and_errors(documents.without_machine(data), checkpoint.metrics, description.tasks),
@@ -106,7 +106,7 @@ nearest = order[rank < {description.max_neighbors}]
 sender, receiver, vectors = sender[nearest], receiver[nearest], vectors[nearest]
 """
         note = "\nAmong equally near neighbours these lines take any, where kimgnn does as said above.\n"
-    outputs = f"{{output.name: value for output, value in zip(session.get_outputs(), session.run(None, inputs))}}"
+    outputs = "{output.name: value for output, value in zip(session.get_outputs(), session.run(None, inputs))}"
     if file.endswith(".onnx"):
         use = f"""\
 session = onnxruntime.InferenceSession("{file}")
@@ -134,7 +134,8 @@ from ase.io import read
 from ase.neighborlist import neighbor_list
 atoms = read("structure.cif")
 sender, receiver, vectors = neighbor_list("ijD", atoms, {description.cutoff!r})
-{nearest}inputs = {{"z": atoms.numbers.astype(np.int64), "edge_index": np.stack([sender, receiver]), "edge_vectors": vectors}}
+{nearest}edge_index = np.stack([sender, receiver]).astype(np.int64)
+inputs = {{"z": atoms.numbers.astype(np.int64), "edge_index": edge_index, "edge_vectors": vectors}}
 {use}
 ```
 {note}"""

@@ -213,7 +213,6 @@ class CGCNN(nn.Module):
         self.convolutions = nn.ModuleList(kinds[options.convolution](options) for _ in range(n_convolutions))
         self.dropout = nn.Dropout(options.dropout)
 
-    @torch.jit.unused  # type: ignore[untyped-decorator]
     def set_element_features(self, table: Tensor) -> None:
         """Take the table of elements that the options name; before training, and not when a checkpoint is read.
 
@@ -223,13 +222,12 @@ class CGCNN(nn.Module):
         Raises:
             ModelError: The elements are embedded, or one-hot.
         """
-        if self.options.element_features in ("embedding", "onehot"):
+        if not isinstance(self.elements, ElementTable) or self.options.element_features == "onehot":
             raise ModelError(
                 "take no table", where="model.options.element_features", value=self.options.element_features
             )
         self.elements.set_table(table)
 
-    @torch.jit.unused  # type: ignore[untyped-decorator]
     def potential_refusal(self) -> str:
         """Return why this cannot be a staged potential, or an empty string."""
         options = self.options

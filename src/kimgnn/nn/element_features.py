@@ -1,6 +1,5 @@
 """Features of an element from a fixed table."""
 
-import torch
 from torch import Tensor, nn
 
 
@@ -42,7 +41,6 @@ class ElementTable(nn.Module):
         """Return ``(n_nodes, channels)`` of atomic numbers ``(n_nodes,)``."""
         return self.linear(self.table.index_select(0, z))
 
-    @torch.jit.unused  # type: ignore[untyped-decorator]
     def _load_from_state_dict(self, state_dict: dict[str, Tensor], prefix: str, *args: object) -> None:
         table = state_dict.get(f"{prefix}table")
         if table is not None and table.shape != self.table.shape:

@@ -60,7 +60,8 @@ def set_element_features(network: Network, configurations: Iterable[Configuratio
     if source not in ("embedding", "onehot"):
         table = element_feature_table(source)
         require_elements(table, configurations, source)
-        network.trunk.set_element_features(torch.from_numpy(table))
+        trunk: Any = network.trunk
+        trunk.set_element_features(torch.from_numpy(table))
 
 
 def _fit_energy_head(

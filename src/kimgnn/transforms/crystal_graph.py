@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kimgnn.errors import ManifestError
 from kimgnn.transforms.graph_transform import GraphTransform
@@ -73,7 +74,7 @@ class CrystalGraph(GraphTransform):
         self._tell_of_few(np.bincount(edges.edge_index[1], minlength=len(coords)), name)
         return edges
 
-    def _tell_of_few(self, counts: np.ndarray, name: str) -> None:
+    def _tell_of_few(self, counts: NDArray[np.int64], name: str) -> None:
         """Warn of atoms with no neighbours, or fewer than asked for."""
         reach = f"within the cutoff of {self.cutoff:g} Å"
         if alone := int((counts == 0).sum()):

@@ -203,7 +203,7 @@ def _markdown(name: str, table: ParityTable, structures: Mapping[str, Atoms], mi
                         for label, atoms in structures.items())  # fmt: skip
     not_run = "".join(f"- Not run: {what}, since {why}.\n" for what, why in missing.items())
     verdict = "Within what is allowed." if table.passed else "**Beyond what is allowed.**"
-    versions = ", ".join(f"{package} {number}" for package, number in _versions().items())
+    numbers = ", ".join(f"{package} {number}" for package, number in versions().items())
     return f"""\
 # {name}: parity with PyTorch
 
@@ -215,7 +215,7 @@ structures; in Python, each computed {REPEATS} times on all cores.
 | structure | formula | periodic |
 |---|---|---|
 {described}
-{versions}
+{numbers}
 """
 
 
@@ -232,7 +232,7 @@ def _json(table: ParityTable, structures: Mapping[str, Atoms], missing: Mapping[
         "structures": {label: atoms.get_chemical_formula() for label, atoms in structures.items()},
         "differences": runtimes,
         "not_run": missing,
-        "versions": _versions(),
+        "versions": versions(),
     }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
@@ -241,7 +241,8 @@ def _periodic(atoms: Atoms) -> str:
     return "".join(axis for axis, periodic in zip("xyz", atoms.pbc, strict=True) if periodic) or "no"
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return package -> version, of those that an export runs in."""
     found = {"kimgnn": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         with suppress(PackageNotFoundError):

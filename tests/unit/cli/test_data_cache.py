@@ -32,7 +32,7 @@ def test_the_users_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert said() == [f"folder      {tmp_path / 'user'}", "structures  none", "graphs      none"]
     assert not (tmp_path / "user").exists()
     keep_graphs(True, 3)
-    folder, structures, graphs = said()
+    _, structures, graphs = said()
     assert structures == "structures  none"
     assert graphs.startswith("graphs      3, 0.")
     assert said("--clear")[2] == f"{graphs}, removed"

@@ -23,6 +23,7 @@ from kimgnn.data import materials_project, materials_project_client
 from kimgnn.data.materials_project import read_materials_project
 from kimgnn.data.parsing import parse_structure
 from kimgnn.data.records import Entry
+from kimgnn.data.sources import read_configurations
 from kimgnn.errors import DataError, Problem
 
 
@@ -150,6 +151,24 @@ def test_a_finished_download_needs_neither_server_nor_key(
     assert len(server.requests) == asked
     with pytest.raises(DataError, match="MP_API_KEY"):  # another question is another download
         read(tmp_path, criteria={"elements": ["Mg"]}, fields=["band_gap", "is_metal"])
+
+
+def test_as_the_data_set_of_a_manifest(server: Server, tmp_path: Path) -> None:
+    dataset = {
+        "type": "materials_project",
+        "materials_project": {"ids": ["mp-3", "mp-777", "mp-2"], "folder": str(tmp_path)},
+        "targets": {"gap": "band_gap", "vrh": "bulk_modulus.vrh"},
+    }
+    with (
+        pytest.warns(UserWarning, match="1 ids were not found"),
+        pytest.raises(DataError, match="mp-777: the Materials Project has no such material"),
+    ):
+        read_configurations(dataset)
+    with pytest.warns(UserWarning, match="1 ids were not found"), pytest.warns(UserWarning, match="mp-777"):
+        configurations = read_configurations(dataset | {"on_error": "skip"})
+    assert [configuration.metadata["identifier"] for configuration in configurations] == ["mp-3", "mp-2"]
+    assert configurations[0].metadata["values"] == {"gap": pytest.approx(0.3), "vrh": 30.0}
+    assert server.count()["/materials/summary/"] == 1  # the second reading took what the first one kept
 
 
 def test_no_key_is_told_at_once(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pymatgen.core.structure import Structure
 
-from kimgnn.cache import STRUCTURES, Cache
+from kimgnn.cache import _PROCESS, STRUCTURES, Cache
 from kimgnn.data.parsing import decoded, is_missing, parse_structure, parsed
 from kimgnn.data.records import Entry, Record
 from kimgnn.errors import Problem
@@ -164,6 +164,24 @@ def test_cache_gives_the_same_structures(tmp_path: Path, monkeypatch: pytest.Mon
         assert isinstance(kept, Record)
         assert isinstance(item, Record)
         assert kept.atoms == item.atoms
+
+
+def test_damaged_cache_is_told_as_such_and_mended(tmp_path: Path) -> None:
+    """An entry that the checksum refuses is the cache's matter, not the structure's, and is kept anew."""
+    cache = Cache(tmp_path, STRUCTURES)
+    entries = [Entry("1", NACL, {})]
+    (plain,) = parsed(entries, cache)
+    environment = _PROCESS.opened[cache.path].environment
+    with environment.begin(write=True) as transaction, transaction.cursor() as cursor:
+        cursor.first()
+        cursor.put(cursor.key(), cursor.value()[:-1] + b"?")
+    with pytest.warns(UserWarning, match=r"^/.*structures\.lmdb: an entry is damaged, and made anew$"):
+        (mended,) = parsed(entries, cache)
+    (again,) = parsed(entries, cache)
+    assert isinstance(plain, Record)
+    for record in (mended, again):
+        assert isinstance(record, Record)
+        assert record.atoms == plain.atoms
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from ase.build import bulk
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
-from crystals import NACL
+from crystals import HALF, NACL
 from kliff.dataset import Configuration
 
 from kimgnn.data.labels import has_label
@@ -369,3 +369,13 @@ def test_cache_of_parsed_structures(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     np.testing.assert_array_equal(first.coords, second.coords)
     assert list(first.species) == list(second.species)
     assert (tmp_path / "cache" / "structures.lmdb").is_file()
+
+
+def test_partly_occupied_sites(tmp_path: Path) -> None:
+    """A CIF that ASE reads with the likelier atom is refused by its id; a full one has no values but its own."""
+    (tmp_path / "full.cif").write_text(NACL)
+    (tmp_path / "half.cif").write_text(HALF)
+    with pytest.raises(DataError, match=r"half\.cif:0: a site is partly occupied .*Na.*0\.5"):
+        read(str(tmp_path))
+    (record,) = read_records(source_of(tmp_path / "full.cif"))
+    assert record.values == {}

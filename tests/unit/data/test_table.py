@@ -174,6 +174,7 @@ def test_energies_of_a_table(tmp_path: Path) -> None:
         "e_total": 2.0,
         "forces": [[1, 2, 3], [-1, -2, -3]],
         "stress": [1, 2, 3, 4, 5, 6],
+        "bonds": [[1], [2, 3]],
     }
     for name in ("t.csv", "t.jsonl"):
         dataset = {"type": "table", "path": str(write(tmp_path / name, [row]))}
@@ -181,6 +182,23 @@ def test_energies_of_a_table(tmp_path: Path) -> None:
         assert item.energy == pytest.approx(0.002)
         np.testing.assert_allclose(item.forces, [[1, 2, 3], [-1, -2, -3]])
         np.testing.assert_allclose(item.stress, [1, 2, 3, 4, 5, 6])
+
+
+def test_values_of_atoms_need_an_order(tmp_path: Path) -> None:
+    """Atoms of a CIF are sorted when they are read: forces and charges would go to others. A dict keeps the order."""
+    rows = [{"id": "a", "structure": NACL, "charge": [1.0] * 4 + [-1.0] * 4, "forces": None}]
+    dataset = {"type": "table", "path": str(write(tmp_path / "t.jsonl", rows))}
+    charge = TargetSpec("charge", "number", per_atom=True)
+    assert len(read_configurations(dataset)) == 1
+    with pytest.raises(DataError, match=r"a \(charge\): the atoms of a CIF are in no order"):
+        read_configurations(dataset, targets=[charge])
+    write(tmp_path / "t.jsonl", [{"id": "a", "structure": NACL, "forces": [[0.0] * 3] * 8}])
+    with pytest.raises(DataError, match=r"a \(forces\): the atoms of a CIF are in no order"):
+        read_configurations(dataset)
+    structure = Structure(np.eye(3) * 4, ["Cl", "Na"], [[0, 0, 0], [0.5] * 3])
+    write(tmp_path / "t.jsonl", [{"id": "a", "structure": structure.as_dict(), "charge": [-1.0, 1.0]}])
+    (item,) = read_configurations(dataset, targets=[charge])
+    assert list(zip(item.species, item.metadata["targets"]["charge"].ravel(), strict=True)) == [("Cl", -1), ("Na", 1)]
 
 
 def test_slices_count_rows(tmp_path: Path) -> None:

@@ -41,6 +41,18 @@ def test_every_file_is_there(tmp_path: Path) -> None:
     assert f'DRIVER_NAME "{driver_name("torch")}"' in (folder / "CMakeLists.txt").read_text()
 
 
+def test_nearest_neighbours_are_refused(tmp_path: Path) -> None:
+    """Also where the number is the transform's default; all neighbours within the cutoff are fine."""
+    checkpoint = small_checkpoint(["Si", "C"])
+    for options in ({"max_neighbors": 8}, {}):
+        nearest = replace(checkpoint, transform={"name": "CrystalGraph", "kwargs": {"cutoff": CUTOFF} | options})
+        with pytest.raises(ExportError, match=r"the nearest neighbours.*max_neighbors: null"):
+            export_portable_model(nearest, NAME, tmp_path)
+    assert not list(tmp_path.iterdir())
+    every = replace(checkpoint, transform={"name": "CrystalGraph", "kwargs": {"cutoff": CUTOFF, "max_neighbors": None}})
+    export_portable_model(every, NAME, tmp_path)
+
+
 def test_kimspec_has_the_required_keys(tmp_path: Path) -> None:
     """Those that KIM asks of a portable model."""
     text = (export_portable_model(small_checkpoint(["Si", "C"]), NAME, tmp_path) / "kimspec.edn").read_text()

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from kliff.dataset import Configuration
 
-from kimgnn.errors import ManifestError, ModelError
-from kimgnn.training.networks import fit_spec, load_torchscript
+from kimgnn.errors import DataError, ManifestError, ModelError
+from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.training.networks import fit_spec, load_torchscript, set_element_features
 
 MODEL = {"architecture": "schnet", "options": {"cutoff": 4.0}, "precision": "double"}
 
@@ -73,3 +74,17 @@ def test_file_that_is_not_torchscript(tmp_path):
     (tmp_path / "model.pt").write_text("nonsense")
     with pytest.raises(ModelError, match=r"model\.model_path: .*model\.pt"):
         load_torchscript(tmp_path / "model.pt")
+
+
+def test_a_table_of_elements_is_set_for_all_structures_or_refused(tmp_path):
+    """The features of a file are the network's; a structure with other elements is told before training."""
+    path = tmp_path / "atoms.json"
+    path.write_text('{"14": [1.0, 2.0]}')
+    energy = {"type": "energy", "reference_energies": "none", "scale": 1.0}
+    network = build_network(NetworkSpec("cgcnn", {"element_features": str(path)}, [energy], ["Si"]))
+    with pytest.raises(DataError, match="has elements that .*atoms.json has no features of .got 'C'"):
+        set_element_features(network, [configuration(["Si"], 0.0), configuration(["Si", "C"], 0.0)])
+    set_element_features(network, [configuration(["Si"], 0.0)])
+    assert network.trunk.elements.table[14].tolist() == [1.0, 2.0]
+    schnet = build_network(NetworkSpec("schnet", {"cutoff": 4.0}, [energy], ["Si"]))
+    set_element_features(schnet, [configuration(["Si"], 0.0)])  # it has none, and needs none

@@ -124,7 +124,7 @@ def test_a_supercell_is_the_same_crystal(atoms: Atoms, count: int, ties: str) ->
 @settings(max_examples=40, deadline=None)
 @given(crystals(), COUNTS)
 def test_they_are_the_nearest(atoms: Atoms, count: int) -> None:
-    """Exactly so many, or all there are, and none that is left out is nearer; `keep` adds the rest of the last shell."""
+    """Exactly so many, or all there are; none that is left out is nearer. `keep` adds the rest of the last shell."""
     assume(distinct(atoms))
     owner, lengths = neighbor_list("id", atoms, CUTOFF + SAME)
     broken = neighborhoods(graph_of(atoms, max_neighbors=count))
@@ -173,8 +173,8 @@ def test_rounded_coordinates_are_one_shell() -> None:
     """A third written as 0.3333 cuts no shell otherwise than a third does."""
     cell = bulk("Mg", "hcp", a=3.2, c=1.6 * 3.2).cell
     graphs = []
-    for third in (1 / 3, 0.3333):
-        places = [[third, 2 * third if third == 1 / 3 else 0.6667, 0.25], [0.6667 if third != 1 / 3 else 2 / 3, third, 0.75]]
+    for third, two_thirds in ((1 / 3, 2 / 3), (0.3333, 0.6667)):
+        places = [[third, two_thirds, 0.25], [two_thirds, third, 0.75]]
         graphs.append(graph_of(Atoms("Mg2", scaled_positions=places, cell=cell, pbc=True), max_neighbors=9))
     np.testing.assert_array_equal(graphs[0].edge_index0, graphs[1].edge_index0)
     np.testing.assert_allclose(graphs[0].shifts, graphs[1].shifts, atol=1e-9)
@@ -204,7 +204,7 @@ def test_all_neighbors_are_the_periodic_graph() -> None:
     source = configuration_from_atoms(bulk("Si", cubic=True))
     ours, other = CrystalGraph(4.0, None, n_layers=2)(source), PeriodicGraph(4.0, n_layers=2)(source)
     assert set(ours.keys()) == set(other.keys())
-    for name in ours.keys():  # noqa: SIM118
+    for name in ours.keys():
         np.testing.assert_array_equal(np.asarray(ours[name]), np.asarray(other[name]), err_msg=name)
 
 

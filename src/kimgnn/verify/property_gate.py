@@ -1,0 +1,277 @@
+"""The gate that files of properties pass: they give what PyTorch gives on the graphs of the training's transform."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeAlias
+
+import numpy as np
+from ase import Atoms
+from numpy.typing import NDArray
+
+from kimgnn.data.from_atoms import configuration_from_atoms
+from kimgnn.errors import ExportError, KimgnnError, ModelError, Problem
+from kimgnn.evaluation.predict import predict
+from kimgnn.export.property_contract import DEVIATION, PropertyDescription, describe_properties
+from kimgnn.export.property_package import property_file
+from kimgnn.export.property_runtimes import PropertyModel, load_property_model
+from kimgnn.files import atomic_write
+from kimgnn.heads.property import PropertyHead
+from kimgnn.models.checkpoint import Checkpoint
+from kimgnn.models.network import Network
+from kimgnn.physics.potential import Potential
+from kimgnn.registry import TRANSFORMS
+from kimgnn.verify.gate import REPEATS, Tell, all_threads, gate_structures, versions
+from kimgnn.verify.simulators import without_labels
+
+PROPERTY_TOLERANCES: Final = {"double": 1e-9, "single": 1e-5}
+"""Largest difference allowed, by the network's precision, in units of `head_scale`.
+
+Runtimes round and sum in different orders: 1e-16 a step in double precision and 1e-7 in single, over some tens of
+layers and hundreds of neighbours.
+"""
+
+Values: TypeAlias = Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class PropertyRow:
+    """How far one file is from PyTorch.
+
+    Attributes:
+        file: Its name.
+        differences: For each structure, the largest difference of each output in units of its scale; or why the file
+            computed nothing.
+    """
+
+    file: str
+    differences: list[dict[str, float] | str]
+
+    def worst(self, output: str) -> tuple[int, float]:
+        """Return the structure where an output differs most, and by how much; NaN is most."""
+        found = [(index, item[output]) for index, item in enumerate(self.differences) if isinstance(item, dict)]
+        return max(found, key=lambda item: math.inf if math.isnan(item[1]) else item[1], default=(0, math.nan))
+
+
+@dataclass(frozen=True)
+class PropertyTable:
+    """One row a file.
+
+    Attributes:
+        structures: By what they are called.
+        description: Of the files.
+        precision: The network's: ``double`` or ``single``.
+        rows: One a file.
+    """
+
+    structures: Mapping[str, Atoms]
+    description: PropertyDescription
+    precision: str
+    rows: list[PropertyRow]
+
+    @property
+    def allowed(self) -> float:
+        """The largest difference allowed."""
+        return PROPERTY_TOLERANCES[self.precision]
+
+    def problems(self) -> list[Problem]:
+        """Return what failed: of each file the worst of each output, and what it did not compute."""
+        problems = []
+        names = list(self.structures)
+        for row in self.rows:
+            refused = [(names[index], why) for index, why in enumerate(row.differences) if isinstance(why, str)]
+            problems += [Problem(f"{row.file}, {name}", f"not computed: {why}") for name, why in refused]
+            for output in self.description.output_names if len(refused) < len(names) else ():
+                index, difference = row.worst(output)
+                if not difference <= self.allowed:
+                    message = f"differs from PyTorch by {difference:.1e} of its scale"
+                    where = f"{row.file}, {names[index]}, {output}"
+                    problems.append(Problem(where, message, allowed=f"{self.allowed:.0e}"))
+        return problems
+
+    def markdown(self) -> str:
+        """Return the table of the largest differences, and below it what failed."""
+        outputs = self.description.output_names
+        lines = [["file", "structures", *outputs]]
+        for row in self.rows:
+            computed = sum(isinstance(found, dict) for found in row.differences)
+            lines.append([row.file, str(computed), *(f"{row.worst(output)[1]:.1e}" for output in outputs)])
+        lines.append(["allowed", str(len(self.structures)), *(f"{self.allowed:.0e}" for _ in outputs)])
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        lines.insert(1, ["-" * width for width in widths])
+        text = "\n".join(
+            f"| {' | '.join(word.ljust(width) for word, width in zip(line, widths, strict=True))} |" for line in lines
+        )
+        refused = "".join(f"- {problem}\n" for problem in self.problems())
+        return f"{text}\n" + (f"\n{refused}" if refused else "")
+
+
+def approve_properties(folders: Sequence[Path], checkpoint: Checkpoint, rejected: Path, tell: Tell = print) -> None:
+    """Put what their files of properties differ from PyTorch by into ``parity.md`` and ``parity.json`` of folders.
+
+    Each file is run in Python, several times on all cores, for the structures of `kimgnn.verify.gate.gate_structures`;
+    PyTorch gets them as graphs of the transform that the network was trained with.
+
+    Args:
+        folders: Of an export, each with files of properties.
+        checkpoint: What was exported.
+        rejected: Where the table is written if they do not agree; otherwise a file there of before is removed.
+        tell: Gets lines for the user.
+
+    Raises:
+        ExportError: A file differs by more than is allowed, or computes nothing for a structure; the message names the
+            file, the structure, the output and the difference.
+    """
+    structures = gate_structures(checkpoint)
+    description = describe_properties(checkpoint)
+    expected = torch_properties(checkpoint, list(structures.values()))
+    scales = [head_scale(checkpoint.network, atoms, values)
+              for atoms, values in zip(structures.values(), expected, strict=True)]  # fmt: skip
+    tables = {}
+    for folder in folders:
+        rows = []
+        for path in sorted(folder.glob("properties.*")):
+            tell(f"comparing {path.name} with PyTorch in Python: {len(structures)} structures")
+            rows.append(_compare(path, list(structures.values()), expected, scales))
+        if not rows:
+            raise ExportError("has no file of properties", where=str(folder))
+        tables[folder] = PropertyTable(structures, description, checkpoint.network.spec.precision, rows)
+    if problems := [problem for table in tables.values() for problem in table.problems()]:
+        name = folders[0].name
+        with atomic_write(rejected) as file:
+            file.write("\n".join(_markdown(f"# {name}: parity with PyTorch", table) for table in tables.values()))
+        head = Problem(name, "was not exported: it is not what was trained", remedy=f"The whole table: {rejected}")
+        raise ExportError(problems=[head, *problems[:10]])
+    rejected.unlink(missing_ok=True)
+    for folder, table in tables.items():
+        _write(folder, table)
+        tell(table.markdown())
+
+
+def what_of_properties_is_compared(checkpoint: Checkpoint, formats: Iterable[str]) -> str:
+    """Return in words what `approve_properties` does."""
+    files = " and ".join(dict.fromkeys(map(property_file, formats)))
+    structures = gate_structures(checkpoint)
+    outputs = ", ".join(describe_properties(checkpoint).output_names)
+    return f"{outputs} by {files} in Python, for {len(structures)} structures ({', '.join(structures)})"
+
+
+def torch_properties(checkpoint: Checkpoint, structures: Sequence[Atoms]) -> list[Values]:
+    """Return what the network says, by output, on graphs of the transform that it was trained with."""
+    transform = TRANSFORMS.get(checkpoint.transform["name"])(**checkpoint.transform["kwargs"])
+    configurations = [configuration_from_atoms(without_labels(atoms)) for atoms in structures]
+    with warnings.catch_warnings():
+        # A lone atom is one of the structures on purpose.
+        warnings.filterwarnings("ignore", ".* neighbours? within the cutoff", UserWarning)
+        predictions = predict(Potential(checkpoint.network), configurations, transform)
+    return [
+        prediction.properties | {name + DEVIATION: values for name, values in prediction.deviations.items()}
+        for prediction in predictions
+    ]
+
+
+def head_scale(network: Network, atoms: Atoms, expected: Values) -> Values:
+    """Return what differences of each output are measured in, for one structure.
+
+    Rounding is that of what the network says, which is the value in units of its spread (times the number of atoms where
+    a share of an atom is learned): so the scale is the spread, or as many spreads as the largest component has. Of a
+    logarithm and of a standard deviation, which is learned as one, it is that carried over to the value; of a
+    probability it is one.
+
+    Args:
+        network: What was exported.
+        atoms: The structure.
+        expected: What PyTorch says of it.
+    """
+    scales: dict[str, NDArray[np.float64]] = {}
+    for output, values in expected.items():
+        head = network.heads[output if output in network.heads else output.removesuffix(DEVIATION)]
+        if not isinstance(head, PropertyHead):
+            scales[output] = np.ones_like(values)
+            continue
+        spread = head.spread.numpy() * (len(atoms) if head.learned == "per_atom" else 1)
+        if output not in network.heads:
+            scales[output] = values * np.maximum(1.0, np.abs(np.log(values / spread)))
+        elif head.learned == "log10":
+            scales[output] = values * np.log(10.0) * np.maximum(spread, np.abs(np.log10(values)))
+        else:
+            scales[output] = spread * np.maximum(1.0, np.abs(values / spread).max())
+    return scales
+
+
+def _compare(
+    path: Path, structures: Sequence[Atoms], expected: Sequence[Values], scales: Sequence[Values]
+) -> PropertyRow:
+    """Return how far a file is from PyTorch at most, of `REPEATS` runs."""
+    try:
+        with all_threads():
+            model = load_property_model(path)
+            differences = [
+                _difference(model, without_labels(atoms), values, scale)
+                for atoms, values, scale in zip(structures, expected, scales, strict=True)
+            ]
+    except ModelError as error:
+        differences = [str(error)] * len(structures)
+    return PropertyRow(path.name, differences)
+
+
+def _difference(model: PropertyModel, atoms: Atoms, expected: Values, scale: Values) -> dict[str, float] | str:
+    """Return the largest difference of each output, in units of its scale, or why nothing is computed."""
+    largest = dict.fromkeys(expected, 0.0)
+    for _ in range(REPEATS):
+        try:
+            found = model.predict([atoms])[0]
+        except KimgnnError as error:
+            return str(error)
+        except Exception as error:  # every runtime raises kinds of its own
+            return f"{type(error).__name__}: {error}"
+        for name, values in expected.items():
+            if found[name].shape != values.shape:
+                return f"{name} has the shape {found[name].shape}, not {values.shape}"
+            # Of a scale of zero, any difference at all is infinitely large.
+            with np.errstate(divide="ignore", invalid="ignore"):
+                relative = np.where(found[name] == values, 0.0, np.abs(found[name] - values) / scale[name])
+            largest[name] = float(np.max([largest[name], relative.max()]))
+    return largest
+
+
+def _write(folder: Path, table: PropertyTable) -> None:
+    """Write the table into a folder's page and JSON of parity, after a potential's if there is one."""
+    page, data = folder / "parity.md", folder / "parity.json"
+    if page.exists():
+        text = f"{page.read_text(encoding='utf-8')}\n{_markdown('## Properties', table)}"
+    else:
+        described = "".join(
+            f"| {name} | {atoms.get_chemical_formula()} |\n" for name, atoms in table.structures.items()
+        )
+        numbers = ", ".join(f"{package} {number}" for package, number in versions().items())
+        title = f"# {folder.name}: parity with PyTorch"
+        text = f"{_markdown(title, table)}\n| structure | formula |\n|---|---|\n{described}\n{numbers}\n"
+    page.write_text(text, encoding="utf-8")
+    content = json.loads(data.read_text(encoding="utf-8")) if data.exists() else {"versions": versions()}
+    content["properties"] = {
+        "passed": not table.problems(),
+        "precision": table.precision,
+        "allowed": table.allowed,
+        "structures": {name: atoms.get_chemical_formula() for name, atoms in table.structures.items()},
+        "differences": {row.file: dict(zip(table.structures, row.differences, strict=True)) for row in table.rows},
+    }
+    data.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _markdown(title: str, table: PropertyTable) -> str:
+    verdict = "**Beyond what is allowed.**" if table.problems() else "Within what is allowed."
+    return f"""\
+{title}
+
+{verdict} Largest differences of the properties from the network in PyTorch, in {table.precision} precision, over
+{len(table.structures)} structures, each computed {REPEATS} times on all cores. They are relative to the larger of the
+spread that the head learned in units of and the value itself (of a logarithm: these of the logarithm); of a
+probability they are absolute.
+
+{table.markdown()}"""

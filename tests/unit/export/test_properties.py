@@ -1,0 +1,297 @@
+"""Exported files of properties say what the network says, in both formats, for structures of every kind."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import ase.io
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from properties import (
+    ENERGY,
+    HEADS,
+    OUTPUTS,
+    SPECIES,
+    property_checkpoint,
+    property_network,
+    property_structures,
+    torch_says,
+)
+
+from kimgnn.errors import DataError, ExportError, ModelError
+from kimgnn.export import property_onnx
+from kimgnn.export.property_contract import ExportedProperties
+from kimgnn.export.property_documents import how_to_use
+from kimgnn.export.property_package import export_properties, write_property_file
+from kimgnn.export.property_runtimes import is_property_file, load_property_model, property_graph
+from kimgnn.export.runtimes import load_exported
+from kimgnn.models.checkpoint import Checkpoint
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*neighbours? within the cutoff")
+
+FILES = {"torchscript": "properties.pt", "onnx": "properties.onnx"}
+
+NEAREST: dict[str, Any] = {"max_neighbors": 6, "ties": "break"}
+
+
+@pytest.fixture(scope="module")
+def crystals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Path]:
+    """A CGCNN with batch normalisation on six nearest neighbours, and its export in both formats: only read."""
+    checkpoint = property_checkpoint(property_network("cgcnn"), **NEAREST)
+    return checkpoint, export_properties(checkpoint, "crystals", tmp_path_factory.mktemp("export"), formats=list(FILES))
+
+
+def assert_equal(found: dict[str, Any], expected: dict[str, Any], tolerance: float, where: str) -> None:
+    """Every output is there under its name, in its shape, and as large as it should be."""
+    assert found.keys() == expected.keys(), where
+    for name, values in expected.items():
+        assert found[name].dtype == np.float64
+        assert found[name].shape == values.shape, f"{where}: {name}"
+        np.testing.assert_allclose(found[name], values, rtol=tolerance, atol=tolerance, err_msg=f"{where}: {name}")
+
+
+@pytest.mark.parametrize("file", FILES.values())
+def test_both_formats_say_what_pytorch_says(file: str, crystals: tuple[Checkpoint, Path]) -> None:
+    """To 1e-11 of values of a few tens: sums in another order. Lone atoms and crystals with equal distances too."""
+    checkpoint, folder = crystals
+    model = load_property_model(folder / file)
+    structures = property_structures()
+    expected = torch_says(checkpoint, list(structures.values()))
+    for name, found, right in zip(structures, model.predict(list(structures.values())), expected, strict=True):
+        assert list(found) == OUTPUTS
+        assert_equal(found, right, 1e-11, name)
+
+
+def test_in_single_precision(tmp_path: Path) -> None:
+    """To 2e-5: float32 has seven digits, of sums over neighbours and atoms; scales and sums stay float64."""
+    checkpoint = property_checkpoint(property_network("schnet", HEADS[2:6], "single"))
+    structures = property_structures()
+    expected = torch_says(checkpoint, list(structures.values()))
+    for format_name, file in FILES.items():
+        write_property_file(checkpoint, tmp_path, format_name)
+        found = load_property_model(tmp_path / file).predict(list(structures.values()))
+        for name, values, right in zip(structures, found, expected, strict=True):
+            assert_equal(values, right, 2e-5, f"{file}: {name}")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"convolution": "shared", "normalization": "layer", "cutoff_function": "polynomial"},
+        {"convolution": "none", "normalization": "none", "element_features": "onehot"},
+        {"activate_output": True, "cutoff_function": "cosine", "activation": "silu"},
+    ],
+)
+@pytest.mark.parametrize("graph", [{}, {"max_neighbors": 5, "ties": "keep"}, {"max_neighbors": None}])
+def test_torchscript_of_every_option(options: dict[str, Any], graph: dict[str, Any], tmp_path: Path) -> None:
+    """Convolutions, normalisations, envelopes; all neighbours, the nearest ones, with ties kept."""
+    checkpoint = property_checkpoint(property_network("cgcnn", **options), **graph)
+    write_property_file(checkpoint, tmp_path, "torchscript")
+    structures = property_structures()
+    found = load_property_model(tmp_path / "properties.pt").predict(list(structures.values()))
+    for name, values, right in zip(structures, found, torch_says(checkpoint, list(structures.values())), strict=True):
+        assert_equal(values, right, 1e-11, name)
+
+
+def test_the_onnx_file_is_standard_and_says_what_it_is(crystals: tuple[Checkpoint, Path]) -> None:
+    """Operators of ONNX only, none that races or lacks float64; dimensions have names; heads stand in the metadata."""
+    model = onnx.load(crystals[1] / "properties.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not {node.op_type for node in model.graph.node} & {"Cos", "Softplus", "ScatterND"}
+    shapes = {
+        value.name: [dimension.dim_param or dimension.dim_value for dimension in value.type.tensor_type.shape.dim]
+        for value in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes["z"] == ["n_atoms"]
+    assert shapes["edge_index"] == [2, "n_edges"]
+    assert shapes["edge_vectors"] == ["n_edges", 3]
+    assert shapes["born"] == ["n_atoms", 3]
+    assert shapes["lattice"] == [3]
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    with zipfile.ZipFile(crystals[1] / "properties.pt") as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("/extra/kimgnn.json")]
+        assert json.loads(archive.read(name)) == metadata
+    heads = {head["name"]: head for head in json.loads(metadata["heads"])}
+    assert heads["total"]["unit"] == "eV"
+    assert heads["total"]["extensive"]
+    assert heads["born"]["per_atom"]
+    assert heads["lattice"]["classes"] == ["a", "b", "c"]
+    for name, value in {"species": "Si C", "cutoff": "4.0", "max_neighbors": "6", "ties": "break",
+                        "transform": "CrystalGraph", "property_contract": "1"}.items():  # fmt: skip
+        assert metadata[name] == value
+    assert len(metadata["manifest_hash"]) == 64
+    assert "somewhere" not in json.dumps(metadata)
+
+
+def test_threads_change_nothing_and_edges_come_in_any_order(crystals: tuple[Checkpoint, Path]) -> None:
+    """The file bit for bit the same on eight threads; with edges shuffled, to 1e-12: another order of sums."""
+    _, folder = crystals
+    model = load_property_model(folder / "properties.onnx")
+    z, edge_index, vectors = property_graph(property_structures()["supercell"].repeat((1, 2, 2)), model.description)
+    right = model.evaluate((z, edge_index, vectors))
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 8
+    session = onnxruntime.InferenceSession(str(folder / "properties.onnx"), options)
+    for _ in range(5):
+        again = session.run(OUTPUTS, {"z": z, "edge_index": edge_index, "edge_vectors": vectors})
+        assert all(np.array_equal(values, right[name]) for name, values in zip(OUTPUTS, again, strict=True))
+    shuffled = np.random.default_rng(0).permutation(len(vectors))
+    for file in FILES.values():
+        found = load_property_model(folder / file).evaluate((z, edge_index[:, shuffled], vectors[shuffled]))
+        for name in OUTPUTS:
+            np.testing.assert_allclose(found[name], right[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("file", FILES.values())
+def test_an_unknown_element_is_refused_and_nan_in_the_raw_file(file: str, crystals: tuple[Checkpoint, Path]) -> None:
+    """Never a number: the loader tells element and structure; the file itself returns NaN, for oganesson too."""
+    model = load_property_model(crystals[1] / file)
+    atoms = property_structures()["rattled"]
+    z, edge_index, vectors = property_graph(atoms, model.description)
+    for number in (1, 118):
+        foreign = z.copy()
+        foreign[3] = number
+        found = model.evaluate((foreign, edge_index, vectors))
+        assert all(np.isnan(values).all() for values in found.values())
+    atoms.symbols[3] = "H"
+    with pytest.raises(DataError, match=r"quartz: the model was not trained on every element.*'H'.*Si, C"):
+        model.predict([atoms], ["quartz"])
+
+
+def test_the_softplus_of_onnx_does_not_overflow() -> None:
+    """As torch's, to the last bits, from -1000 to 1000, where the exponential is infinite."""
+    x = torch.linspace(-1000, 1000, 4001, dtype=torch.float64)
+    expected = torch.nn.functional.softplus(x, threshold=40.0)
+    torch.testing.assert_close(property_onnx._softplus(x), expected, rtol=1e-15, atol=2e-16)
+
+
+@pytest.mark.parametrize("file", FILES.values())
+@pytest.mark.parametrize("nearest", [True, False])
+def test_the_example_of_the_readme_runs(
+    file: str, nearest: bool, crystals: tuple[Checkpoint, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Word for word, without kimgnn: it gives what the loader gives, by the names of the outputs."""
+    checkpoint, folder = crystals
+    if not nearest:
+        checkpoint = property_checkpoint(property_network("schnet", HEADS[:1]))
+        folder = export_properties(
+            checkpoint, "schnet", tmp_path, formats=["onnx" if file.endswith(".onnx") else "torchscript"]
+        )
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / file).write_bytes((folder / file).read_bytes())
+    ase.io.write("structure.cif", property_structures()["rattled"])
+    model = load_property_model(file)
+    expected = model.predict([ase.io.read("structure.cif")])[0]
+    page = how_to_use(model.description, [file])
+    with_kimgnn, without = [block.partition("```")[0] for block in page.split("```python\n")[1:]]
+    exec(with_kimgnn, {})
+    scope: dict[str, Any] = {}
+    exec(without.replace("print(", "found = dict("), scope)
+    assert scope["found"].keys() == expected.keys()
+    for name, values in scope["found"].items():
+        np.testing.assert_allclose(np.asarray(values), expected[name], rtol=1e-12, atol=1e-12)
+        assert name in capsys.readouterr().out or name != "gap"
+
+
+def test_the_folder_says_what_is_in_it(crystals: tuple[Checkpoint, Path]) -> None:
+    """README with outputs, units, classes and errors; the manifest; nothing of the machine."""
+    _, folder = crystals
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "README.md", "manifest.yaml", "properties.onnx", "properties.pt",
+    ]  # fmt: skip
+    page = (folder / "README.md").read_text(encoding="utf-8")
+    for text in (
+        "no KIM item",
+        "| `gap` | (1,) | eV |",
+        "| `gap_deviation` | (1,) | eV | its standard deviation |",
+        "| `born` | (n_atoms, 3) | – | of each atom |",
+        "| `metal` | (2,) | probability | of <= 0.1, > 0.1, in this order |",
+        "6 nearest neighbours within 4 Å",
+        "| val_gap_mae | 0.25 eV |",
+        "| val_total_mae | 0.5 eV/atom |",
+        "| val_metal_accuracy | 0.75 |",
+    ):
+        assert text in page, text
+    for file in folder.iterdir():
+        assert b"somewhere" not in file.read_bytes()
+    lines = page.splitlines()
+    assert not [line for line, following in pairwise(lines) if line == following == ""]
+
+
+def test_what_cannot_be_exported_is_told(tmp_path: Path) -> None:
+    """No head, two outputs of one name, a graph that a file cannot tell, a format there is not, a taken name."""
+    only_energy = property_checkpoint(property_network("schnet", [ENERGY]))
+    with pytest.raises(ExportError, match="no property or classification head"):
+        export_properties(only_energy, "it", tmp_path)
+    twice = [HEADS[0], HEADS[0] | {"target": "gap_deviation", "loss": "mse"}]
+    with pytest.raises(ExportError, match=r"one name.*gap_deviation"):
+        export_properties(property_checkpoint(property_network("schnet", twice)), "it", tmp_path)
+    with pytest.raises(ExportError, match=r"one name.*'z'"):
+        z = property_network("schnet", [HEADS[0] | {"name": "z"}])
+        export_properties(property_checkpoint(z), "it", tmp_path)
+    good = property_checkpoint(property_network("schnet", HEADS[:1]))
+    staged = Checkpoint(good.network, {"name": "RadialGraph", "kwargs": {}}, {})
+    with pytest.raises(ExportError, match=r"RadialGraph.*PeriodicGraph, CrystalGraph"):
+        export_properties(staged, "it", tmp_path)
+    with pytest.raises(ExportError, match=r"pt2.*torchscript, onnx"):
+        export_properties(good, "it", tmp_path, formats=["pt2"])
+    with pytest.raises(ExportError, match="cannot name a folder"):
+        export_properties(good, "../it", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_force_replaces_exports_and_nothing_else(tmp_path: Path) -> None:
+    """A run directory of the same name survives."""
+    checkpoint = property_checkpoint(property_network("schnet", HEADS[:1]))
+    folder = export_properties(checkpoint, "it", tmp_path)
+    with pytest.raises(ExportError, match="exists already"):
+        export_properties(checkpoint, "it", tmp_path)
+    assert export_properties(checkpoint, "it", tmp_path, force=True) == folder
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(ExportError, match="exists already"):
+        export_properties(checkpoint, "run", tmp_path, force=True)
+    assert (tmp_path / "run" / "checkpoints").is_dir()
+
+
+def test_files_are_told_apart(crystals: tuple[Checkpoint, Path], trained: Path, tmp_path: Path) -> None:
+    """Properties from potentials, and both from what is no model or damaged."""
+    _, folder = crystals
+    for suffix in (".pt", ".onnx"):
+        assert is_property_file(folder / f"properties{suffix}")
+        assert not is_property_file(trained / f"model{suffix}")
+        with pytest.raises(ModelError, match="not exported by kimgnn"):
+            load_exported(folder / f"properties{suffix}")
+        with pytest.raises(ModelError, match="not a file of properties"):
+            load_property_model(trained / f"model{suffix}")
+        damaged = tmp_path / f"damaged{suffix}"
+        damaged.write_bytes((folder / f"properties{suffix}").read_bytes()[:5000])
+        assert not is_property_file(damaged)
+        with pytest.raises(ModelError, match="damaged"):
+            load_property_model(damaged)
+        with pytest.raises(ModelError, match="no such file"):
+            load_property_model(tmp_path / f"nothing{suffix}")
+    with pytest.raises(ModelError, match=r"\.pt, \.onnx"):
+        load_property_model(trained / "model.txt")
+
+
+def test_the_network_is_copied() -> None:
+    """Its batch normalisation stays what it is, and learns on."""
+    network = property_network("cgcnn")
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    ExportedProperties(network)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_species_are_those_of_the_network() -> None:
+    """The network of these tests knows two elements."""
+    assert property_network("schnet", HEADS[:1]).spec.species == SPECIES
