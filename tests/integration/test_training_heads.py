@@ -91,12 +91,16 @@ def test_property_alone_needs_no_weights_of_energies(manifest):
 
 def test_learning_takes_place(manifest):
     """Volumes and classes follow from the nearest distances: the errors fall well below the spread."""
-    changes = {"training.epochs": 100, "training.loss.weights": None, "training.optimizer.learning_rate": 2e-2}
+    changes = ALONE | {
+        "training.epochs": 100,
+        "training.optimizer.learning_rate": 2e-2,
+        "training.validation_dataset": None,
+    }
     trainer = GNNLightningTrainer(manifest([VOLUME, DENSE], **changes))
     trainer.train()
     found = trainer.evaluate("train")
     assert found["volume_mad_ratio"] < 0.3
-    assert found["dense_accuracy"] == 1.0
+    assert found["dense_log_loss"] < 0.6  # a coin has 0.69
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -48,8 +48,8 @@ def predict(
     output: Annotated[
         Path | None,
         typer.Option(
-            help="File to write, by its suffix: .csv, .json, .jsonl, .xyz or .extxyz.  "
-            "[default: predictions.extxyz; of a model without energies, predictions.csv]",
+            help="File to write, by its suffix: .csv, .json, .jsonl, .xyz or .extxyz; by default "
+            "predictions.extxyz, and predictions.csv of a model without energies.",
             show_default=False,
         ),
     ] = None,
@@ -106,9 +106,11 @@ class _Run:
             self.bar.set_postfix_str(Path(name).name, refresh=False)
             try:
                 if name == STDIN:
-                    waiting.append(read_structure_stream(sys.stdin, format_name or "extxyz", STDIN_NAME))
+                    found = read_structure_stream(sys.stdin, format_name or "extxyz", STDIN_NAME)
                 else:
-                    waiting.append(read_structure_file(name, format_name))
+                    found = read_structure_file(name, format_name)
+                self.predictor.check(found)  # now, before it spoils a batch
+                waiting.append(found)
             except DataError as error:
                 self.problems += error.problems
             if sum(map(len, waiting)) >= BATCH:

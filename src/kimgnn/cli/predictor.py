@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -42,11 +43,30 @@ class Predictor:
             that it cannot take.
         tasks: What its property and classification heads predict.
         is_potential: Whether it predicts energy, forces and stress.
+        species: Elements that it was trained on.
     """
 
     predict: Callable[[Structures], list[Prediction]]
     tasks: list[Task]
     is_potential: bool
+    species: Sequence[str]
+
+    def check(self, structures: Structures) -> None:
+        """Raise an error of the first structure with an element that the model was not trained on.
+
+        Raises:
+            DataError: There is one.
+        """
+        for identifier, atoms in structures:
+            foreign = sorted(set(atoms.get_chemical_symbols()) - set(self.species))
+            if foreign:
+                count = len(self.species)
+                raise DataError(
+                    "the structure has a species that the model was not trained on",
+                    where=identifier,
+                    value=", ".join(foreign),
+                    allowed=", ".join(self.species) if count <= FEW else f"the {count} elements of its training",
+                )
 
 
 def load_predictor(path: Path) -> Predictor:
@@ -57,26 +77,17 @@ def load_predictor(path: Path) -> Predictor:
     """
     if path.suffix in PROPERTY_LOADERS and is_property_file(path):
         properties = load_property_model(path)
-
-        def by_property_file(structures: Structures) -> list[Prediction]:
-            _check_species(structures, properties.description.species)
-            return _by_property_file(properties, structures)
-
-        return Predictor(by_property_file, properties.tasks, False)
+        return Predictor(
+            partial(_by_property_file, properties), properties.tasks, False, properties.description.species
+        )
     if path.suffix in LOADERS:
         model = load_exported(path)
-
-        def by_exported(structures: Structures) -> list[Prediction]:
-            _check_species(structures, model.species)
-            return _by_exported(model, structures)
-
-        return Predictor(by_exported, [], True)
+        return Predictor(partial(_by_exported, model), [], True, model.species)
     trained = load_checkpoint(path)
     potential = Potential(trained.network)
     transform = TRANSFORMS.get(trained.transform["name"])(**trained.transform["kwargs"])
 
     def by_network(structures: Structures) -> list[Prediction]:
-        _check_species(structures, trained.spec.species)
         configurations = [
             # without labels, which may be wrong here
             configuration_from_atoms(
@@ -86,19 +97,8 @@ def load_predictor(path: Path) -> Predictor:
         ]
         return predict(potential, configurations, transform, batch_size=max(1, len(configurations)))
 
-    return Predictor(by_network, tasks_of(trained.spec.heads), ENERGY in trained.network.heads)
-
-
-def _check_species(structures: Structures, known: Sequence[str]) -> None:
-    for identifier, atoms in structures:
-        foreign = sorted(set(atoms.get_chemical_symbols()) - set(known))
-        if foreign:
-            raise DataError(
-                "the structure has a species that the model was not trained on",
-                where=identifier,
-                value=", ".join(foreign),
-                allowed=", ".join(known) if len(known) <= FEW else f"the {len(known)} elements of its training",
-            )
+    spec = trained.spec
+    return Predictor(by_network, tasks_of(spec.heads), ENERGY in trained.network.heads, spec.species)
 
 
 def _by_property_file(model: PropertyModel, structures: Structures) -> list[Prediction]:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from kimgnn.data.parsing import decoded, is_missing
 from kimgnn.data.records import Record
 from kimgnn.data.table import IDS, suffix_of
 from kimgnn.errors import DataError, Problem
+from kimgnn.fields import ENERGY, FORCES, STRESS
 from kimgnn.files import atomic_write
 
 ID: Final = IDS[0]
@@ -72,33 +74,45 @@ def _write_extxyz(records: Sequence[Record], path: Path) -> None:
 
 def _with_info(record: Record) -> ase.Atoms:
     """Return a structure with all its values where extended XYZ has them: of atoms, of the structure, results."""
-    atoms = _bare(record.atoms)
-    for name, value in _values(record).items():
-        if name in _results(record.atoms):
-            continue
-        array = np.asarray(value) if isinstance(value, list | np.ndarray) else None
-        if array is not None and array.dtype.kind in "bif" and array.shape[:1] == (len(atoms),) and array.ndim < 3:
-            if name in record.atoms.arrays or array.ndim == 2:
-                atoms.arrays[name] = array
-                continue
-        atoms.info[name] = value if array is None or array.dtype.kind not in "bif" else array
+    atoms = _with_results(record)
+    for name, value in _other_values(record).items():
+        shape = _shape(value)
+        if shape is not None and shape[0] == len(atoms) and (len(shape) == 2 or name in record.atoms.arrays):
+            atoms.arrays[name] = np.asarray(value)
+        else:
+            atoms.info[name] = np.asarray(value) if shape is not None else _rectangular(value)
     atoms.info = {ID: record.identifier} | atoms.info
     return atoms
+
+
+def _rectangular(value: Any) -> Any:
+    """Return lists of different lengths, which ASE writes but cannot read, as JSON; everything else as it is."""
+    try:
+        np.asarray(value)
+    except ValueError:
+        return json.dumps(_plain(value))
+    return value
+
+
+def _shape(value: Any) -> tuple[int, ...] | None:
+    """Return the shape of an array of numbers that extended XYZ can write, ``None`` of everything else."""
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of different lengths
+        return None
+    return array.shape if array.dtype.kind in "bif" and array.ndim in (1, 2) and array.size else None
 
 
 def _write_database(records: Sequence[Record], path: Path) -> None:
     with _replacement(path) as temporary, connect(str(temporary), type="db", serial=True) as database:
         for record in records:
-            results = _results(record.atoms)
             pairs, data = {}, {}
-            for name, value in ({ID: record.identifier} | _values(record)).items():
-                if name in results:
-                    continue
+            for name, value in ({ID: record.identifier} | _other_values(record)).items():
                 if _is_key_value(name, value):
                     pairs[name] = value
                 else:
                     data[name] = value
-            database.write(_bare(record.atoms), key_value_pairs=pairs, data=data)
+            database.write(_with_results(record), key_value_pairs=pairs, data=data)
 
 
 def _is_key_value(name: str, value: Any) -> bool:
@@ -112,7 +126,7 @@ def _is_key_value(name: str, value: Any) -> bool:
 
 def _write_folder(records: Sequence[Record], path: Path) -> None:
     names = [_file_name(record.identifier) for record in records]
-    repeated = {name for name in names if names.count(name) > 1} if len(set(names)) < len(names) else set()
+    repeated = {name for name, count in Counter(names).items() if count > 1}
     problems = [
         Problem(record.identifier, "another structure would have the same file", f"{name}.cif")
         for record, name in zip(records, names, strict=True)
@@ -207,14 +221,27 @@ def _values(record: Record) -> dict[str, Any]:
     return {name: decoded(value) for name, value in record.values.items() if name != ID and not is_missing(value)}
 
 
-def _results(atoms: ase.Atoms) -> dict[str, Any]:
-    return dict(atoms.calc.results) if isinstance(atoms.calc, SinglePointCalculator) else {}
+def _results(record: Record) -> dict[str, Any]:
+    """Return what ASE has as results: those of the structure, and energy, forces and stress among its values."""
+    atoms, values = record.atoms, _values(record)
+    results = dict(atoms.calc.results) if isinstance(atoms.calc, SinglePointCalculator) else {}
+    for label, shape in ((ENERGY, ()), (FORCES, (len(atoms), 3)), (STRESS, (6,))):
+        value = values.get(label)
+        if label not in results and (isinstance(value, int | float) if shape == () else _shape(value) == shape):
+            results[label] = value if shape == () else np.asarray(value)
+    return results
 
 
-def _bare(atoms: ase.Atoms) -> ase.Atoms:
-    """Return the structure with its results, without what its values have too."""
+def _other_values(record: Record) -> dict[str, Any]:
+    results = _results(record)
+    return {name: value for name, value in _values(record).items() if name not in results}
+
+
+def _with_results(record: Record) -> ase.Atoms:
+    """Return the structure with its results, without its other values."""
+    atoms = record.atoms
     bare = ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    if results := _results(atoms):
+    if results := _results(record):
         bare.calc = SinglePointCalculator(bare, **results)
     return bare
 

@@ -109,7 +109,13 @@ class _Download:
         self.endpoint = os.environ.get("MP_API_ENDPOINT") or ENDPOINT
         self.criteria = {name: value for name, value in (options.get("criteria") or {}).items() if value is not None}
         self.ids = None if self.criteria else _read_ids(options.get("ids"), f"{where}.ids")
-        query = {"endpoint": self.endpoint, "criteria": self.criteria, "ids": self.ids, "fields": sorted(self.fields)}
+        query = {
+            "endpoint": self.endpoint,
+            "criteria": self.criteria,
+            "ids": self.ids,
+            "fields": sorted(self.fields),
+            "batch": BATCH,
+        }
         text = json.dumps(query, indent=1, sort_keys=True)
         name = hashlib.sha256(text.encode()).hexdigest()[:16]
         self.folder = Path(options.get("folder") or "materials_project") / name

@@ -151,11 +151,14 @@ def decoded(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    # JSON spells null and NaN in its own way, Python has tuples and single quotes.
-    readers: tuple[Callable[[str], Any], ...] = (int, float)
-    if text[:1] in ("[", "("):
+    readers: tuple[Callable[[str], Any], ...] = ()
+    if text[:1] in ("[", "("):  # JSON spells null and NaN in its own way, Python has tuples and single quotes
         readers = (json.loads, ast.literal_eval)
-    for read in readers if "_" not in text or text[:1] in ("[", "(") else ():  # Python takes 1_000 for 1000
+    elif "_" not in text and any(
+        map(str.isdigit, text)
+    ):  # Python takes 1_000 for 1000, and the formula InF for infinity
+        readers = (int, float)
+    for read in readers:
         try:
             return read(text)
         except (ValueError, SyntaxError):

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from kimgnn.data.convert import write_records
+from kimgnn.data.from_atoms import values_of
 from kimgnn.data.parsing import decoded, is_missing
 from kimgnn.data.records import Record
 from kimgnn.data.sources import read_configurations, read_records, source_of
@@ -78,16 +79,16 @@ def test_any_cell(tmp_path: Path, cell: np.ndarray, coords: np.ndarray) -> None:
     np.testing.assert_allclose(back.atoms.positions, record.atoms.positions, atol=1e-9)
 
 
+@pytest.mark.parametrize("between", ["b.db", "b.jsonl"])
 @pytest.mark.parametrize("name", ["o.extxyz", "o.db", "o.jsonl", "o.csv", "o.parquet"])
-def test_labels_of_a_potential(tmp_path: Path, name: str) -> None:
+def test_labels_of_a_potential(tmp_path: Path, name: str, between: str) -> None:
     """Energy, forces and stress are labels again, whatever the format in between."""
     atoms = bulk("Si").repeat(2)
     forces = np.random.default_rng(0).normal(size=(16, 3))
     atoms.calc = SinglePointCalculator(atoms, energy=-5.0, forces=forces, stress=np.arange(6) / 100)
     (tmp_path / "in").mkdir()
-    write_records([Record("a", atoms, {})], tmp_path / "in" / "start.db")
-    records = read_records(source_of(tmp_path / "in" / "start.db"))
-    write_records(records, tmp_path / name)
+    write_records([Record("a", atoms, values_of(atoms) | {"ragged": [[1], [2, 3]]})], tmp_path / "in" / between)
+    write_records(read(tmp_path / "in" / between), tmp_path / name)
     (item,) = read_configurations(source_of(tmp_path / name))
     assert item.identifier == "a"
     assert item.energy == -5.0

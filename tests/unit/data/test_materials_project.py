@@ -24,6 +24,7 @@ from kimgnn.data.materials_project import read_materials_project
 from kimgnn.data.parsing import parse_structure
 from kimgnn.data.records import Entry
 from kimgnn.data.sources import read_configurations
+from kimgnn.data.targets import TargetSpec
 from kimgnn.errors import DataError, Problem
 
 
@@ -159,15 +160,16 @@ def test_as_the_data_set_of_a_manifest(server: Server, tmp_path: Path) -> None:
         "materials_project": {"ids": ["mp-3", "mp-777", "mp-2"], "folder": str(tmp_path)},
         "targets": {"gap": "band_gap", "vrh": "bulk_modulus.vrh"},
     }
+    targets = [TargetSpec("gap", "number"), TargetSpec("vrh", "number")]
     with (
         pytest.warns(UserWarning, match="1 ids were not found"),
         pytest.raises(DataError, match="mp-777: the Materials Project has no such material"),
     ):
-        read_configurations(dataset)
+        read_configurations(dataset, targets=targets)
     with pytest.warns(UserWarning, match="1 ids were not found"), pytest.warns(UserWarning, match="mp-777"):
-        configurations = read_configurations(dataset | {"on_error": "skip"})
+        configurations = read_configurations(dataset | {"on_error": "skip"}, targets=targets)
     assert [configuration.metadata["identifier"] for configuration in configurations] == ["mp-3", "mp-2"]
-    assert configurations[0].metadata["values"] == {"gap": pytest.approx(0.3), "vrh": 30.0}
+    assert configurations[0].metadata["targets"] == {"gap": pytest.approx(0.3), "vrh": pytest.approx(30.0)}
     assert server.count()["/materials/summary/"] == 1  # the second reading took what the first one kept
 
 
@@ -345,5 +347,5 @@ def test_what_was_asked_is_written_for_a_reader(server: Server, tmp_path: Path) 
         read(tmp_path, criteria={"elements": ["Na"], "band_gap": None}, fields=["is_metal"])
     (query,) = tmp_path.rglob("query.json")
     assert json.loads(query.read_text()) == {
-        "criteria": {"elements": ["Na"]}, "endpoint": server.url, "fields": ["is_metal"], "ids": None,
+        "batch": 4, "criteria": {"elements": ["Na"]}, "endpoint": server.url, "fields": ["is_metal"], "ids": None,
     }  # fmt: skip

@@ -193,6 +193,7 @@ def test_damaged_cache_is_told_as_such_and_mended(tmp_path: Path) -> None:
         ("(1, 2)", (1, 2)),
         ("['a']", ["a"]),
         ("1_000", "1_000"),
+        ("InF", "InF"),
         ("[1", "[1"),
         ("metal", "metal"),
         ("", ""),

@@ -270,6 +270,10 @@ CASES = {
         "workspace.random_seed: says something else than "
         "workspace.seed (got 2). Keep one of them: workspace.seed says 1.",
     ),
+    "no neighbours": (
+        {"transforms": {"configuration": {"name": "CrystalGraph", "kwargs": {"max_neighbors": 0}}}},
+        "transforms.configuration.kwargs.max_neighbors: must be at least 1, or null for all (got 0).",
+    ),
     "cutoff of zero": (
         {"transforms": {"configuration": {"kwargs": {"cutoff": 0}}}},
         "transforms.configuration.kwargs.cutoff: must be a positive distance, in Å (got 0.0).",
