@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from lightning.pytorch import Callback
 from silicon_run import silicon, tiny_manifest
 
 from kimgnn import GNNLightningTrainer
@@ -25,7 +26,7 @@ POTENTIAL = {
         "normalization": "none",
         "cutoff_function": "cosine",
     },
-    "training.epochs": 8,
+    "training.epochs": 25,
 }
 NEAREST = {
     "transforms.configuration": {"name": "CrystalGraph", "kwargs": {"cutoff": 5.0, "max_neighbors": 12}},
@@ -51,12 +52,20 @@ def weights(trainer: GNNLightningTrainer) -> dict[str, torch.Tensor]:
     return torch.load(trainer.run.last, weights_only=True)["state_dict"]
 
 
+class StopInTheThirdEpoch(Callback):
+    """What Ctrl-C does."""
+
+    def on_train_batch_start(self, trainer, module, batch, batch_idx) -> None:
+        if trainer.current_epoch == 2 and batch_idx == 1:
+            raise KeyboardInterrupt
+
+
 def test_it_trains_on_forces(tmp_path: Path) -> None:
     """Errors of energies and forces fall; the checkpoint predicts what the trainer does, and exports."""
     trainer = trained(tmp_path, POTENTIAL)
     history = run_history(trainer.run.path)
     for name in ("val_loss", "val_forces_mae"):
-        assert history[name][1].min() < 0.8 * history[name][1][0]
+        assert history[name][1].min() < 0.9 * history[name][1][0]
     network = load_checkpoint(trainer.run.best).network
     assert np.flatnonzero(network.trunk.elements.table[14]).tolist()[:2] == [14, 21]  # group 14, period 3
     (prediction,) = trainer.predict(silicon(1, seed=5))
@@ -69,7 +78,10 @@ def test_a_run_is_the_same_twice_and_after_a_resume(tmp_path: Path) -> None:
     changes = NEAREST | {"training.epochs": 4}
     whole = weights(trained(tmp_path, changes))
     again = weights(trained(tmp_path, changes))
-    half = trained(tmp_path, changes | {"training.epochs": 2})
+    half = GNNLightningTrainer(tiny_manifest(tmp_path, changes))
+    half.pl_trainer.callbacks.insert(0, StopInTheThirdEpoch())
+    with pytest.raises(KeyboardInterrupt):
+        half.train()
     resumed = weights(trained(tmp_path, changes | {"workspace.resume": str(half.run.path)}))
     for name, value in whole.items():
         assert torch.equal(value, again[name]), name

@@ -41,7 +41,7 @@ from kimgnn.evaluation.predict import Prediction
 from kimgnn.evaluation.regression import drawn, drawn_as
 from kimgnn.evaluation.report import Report, save_figure, undefined_metrics, write_report
 from kimgnn.evaluation.tables import Table
-from kimgnn.fields import ENERGY
+from kimgnn.fields import ENERGY, FORCES, STRESS
 from kimgnn.files import atomic_write
 from kimgnn.models.tasks import Task
 from kimgnn.transforms.graph import configuration_name, label_of
@@ -131,7 +131,7 @@ def write_run_report(
     judged = next(name for name in ("test", "val", *splits) if name in splits)
     chosen = splits[judged]
     results: dict[str, HeadResult] = {**compare_labels(chosen.predictions, chosen.configurations), **heads[judged]}
-    floors = _floors(results, splits, judged, seed) if judged != "train" else {}
+    floors = _floors(results, splits, judged, seed) if judged != "train" and "train" in splits else {}
     _write_results(folder / f"{judged}_results.csv", chosen, tasks)
 
     pictures = dict(written.pictures)
@@ -178,9 +178,9 @@ def _floors(
     train, test = splits["train"].configurations, splits[judged].configurations
     floors = {}
     for name, result in results.items():
-        if name in LABEL_TASKS and name != ENERGY:
-            continue  # composition says nothing about forces and stress
         task = result.task
+        if task in (LABEL_TASKS[FORCES], LABEL_TASKS[STRESS]):
+            continue  # composition says nothing about them
         found = composition_floor(task, train, _labels(train, task), test, _labels(test, task), seed)
         if found:
             floors[name] = found

@@ -178,9 +178,9 @@ def torch_properties(checkpoint: Checkpoint, structures: Sequence[Atoms]) -> lis
 def head_scale(network: Network, atoms: Atoms, expected: Values) -> Values:
     """Return what differences of each output are measured in, for one structure.
 
-    Rounding is that of what the network says, which is the value in units of its spread (times the number of atoms where
-    a share of an atom is learned): so the scale is the spread, or as many spreads as the largest component has. Of a
-    logarithm and of a standard deviation, which is learned as one, it is that carried over to the value; of a
+    Rounding is that of what the network says, which is the value in units of its spread (times the number of atoms
+    where a share of an atom is learned): so the scale is the spread, or as many spreads as the largest component has.
+    Of a logarithm and of a standard deviation, which is learned as one, it is that carried over to the value; of a
     probability it is one.
 
     Args:

@@ -5,7 +5,7 @@ from structures import small_network
 from torch.fx import GraphModule
 
 from kimgnn.export.folding import fold_shifts
-from kimgnn.export.onnx_model import _DECOMPOSITIONS
+from kimgnn.export.onnx_model import DECOMPOSITIONS
 from kimgnn.export.tracing import aten, example_inputs, trace
 
 
@@ -18,7 +18,7 @@ def shifts(module: GraphModule) -> int:
 def test_a_shift_goes_into_the_bias() -> None:
     """Two activations a layer and one in the head; energies and gradient stay what they are, within rounding."""
     layers = 2
-    module = trace(small_network(["Si"], layers), _DECOMPOSITIONS)
+    module = trace(small_network(["Si"], layers), DECOMPOSITIONS)
     inputs = example_inputs(layers)
     inputs[2] = torch.rand(inputs[2].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 1.0
     expected = module(*inputs)
