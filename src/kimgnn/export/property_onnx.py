@@ -104,6 +104,11 @@ def _softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:
     return result if beta == 1.0 else result / beta
 
 
+def _silu(x: Tensor) -> Tensor:
+    """``x / (1 + exp(-x))``: of ``x · sigmoid(x)``, ONNX Runtime before 1.31 or so makes what it has no float64 for."""
+    return x / (torch.exp(-x) + 1.0)
+
+
 def _index_add(x: Tensor, dimension: int, index: Tensor, source: Tensor) -> Tensor:
     """Sum over edges as a ``scatter_add``, which ONNX Runtime computes correctly: on one thread."""
     if dimension != 0 or source.dim() != 2:
@@ -124,5 +129,6 @@ def _vector_norm(
 _DECOMPOSITIONS: Final = DECOMPOSITIONS | {
     aten.linalg_vector_norm.default: _vector_norm,
     aten.softplus.default: _softplus,
+    aten.silu.default: _silu,
     aten.index_add.default: _index_add,
 }
