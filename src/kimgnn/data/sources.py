@@ -85,6 +85,9 @@ def read_configurations(
     """
     problems: list[Problem] = []
     kind = _kind(dataset, where)
+    # A target is in the column of its own name unless another is named; a download asks for it by that.
+    columns = {target.name: target.name for target in targets} | dict(dataset.get("targets") or {})
+    dataset = dict(dataset) | {"targets": columns}
     if kind == "colabfit":
         configurations = _from_colabfit(dataset, where)
     else:
@@ -227,8 +230,7 @@ def _configurations(
     problems: list[Problem],
 ) -> Iterator[Configuration]:
     """Yield the configurations of records; what is wrong with the labels of others goes to ``problems``."""
-    given = dataset.get("targets") or {}
-    column_of = {target.name: given.get(target.name) or target.name for target in targets}
+    column_of = {target.name: dataset["targets"][target.name] for target in targets}
     for record in records:
         try:
             _check_order(record, (dataset.get("keys") or {}).get(FORCES) or FORCES, targets, column_of)

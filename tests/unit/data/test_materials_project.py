@@ -349,3 +349,11 @@ def test_what_was_asked_is_written_for_a_reader(server: Server, tmp_path: Path) 
     assert json.loads(query.read_text()) == {
         "batch": 4, "criteria": {"elements": ["Na"]}, "endpoint": server.url, "fields": ["is_metal"], "ids": None,
     }  # fmt: skip
+
+
+def test_a_heads_target_is_downloaded_under_its_own_name(server: Server, tmp_path: Path) -> None:
+    """Nothing but the head has to name it."""
+    options = {"ids": ["mp-1", "mp-2"], "folder": str(tmp_path)}
+    dataset = {"type": "materials_project", "materials_project": options}
+    configurations = read_configurations(dataset, targets=[TargetSpec("band_gap", "number")])
+    assert all(np.isfinite(item.metadata["targets"]["band_gap"]).all() for item in configurations)

@@ -183,6 +183,20 @@ def test_files_are_found_beside_the_manifest(tmp_path, monkeypatch):
     assert load_manifest(path).to_dict()["dataset"]["path"] == ["here.xyz", *beside, "nowhere.xyz"]
 
 
+def test_a_table_of_elements_is_found_beside_the_manifest(tmp_path, monkeypatch):
+    """As other files are, though it is an architecture's option."""
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/atoms.json").touch()
+    path = tmp_path / "elsewhere/manifest.yaml"
+    path.write_text(
+        "dataset: {path: any.xyz}\n"
+        "transforms: {configuration: {name: CrystalGraph}}\n"
+        "model: {architecture: cgcnn, options: {element_features: atoms.json}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert load_manifest(path).to_dict()["model"]["options"]["element_features"] == str(path.parent / "atoms.json")
+
+
 def test_hash_ignores_order_and_sees_values():
     """The same manifest has one hash, however its keys are ordered."""
     plain = load_manifest(schnet()).to_dict()
