@@ -15,7 +15,7 @@ from lightning.pytorch import Callback
 from silicon_run import silicon, tiny_manifest
 
 from kimgnn import GNNLightningTrainer
-from kimgnn.errors import DataError, ManifestError
+from kimgnn.errors import DataError, ManifestError, TrainingError
 from kimgnn.evaluation.predict import predict
 from kimgnn.models.checkpoint import load_checkpoint
 from kimgnn.physics.potential import Potential
@@ -161,3 +161,43 @@ def test_energy_weight_without_an_energy_head_is_told(manifest):
     """What was asked for would silently not be fitted."""
     with pytest.raises(ManifestError, match=r"training\.loss\.weights\.forces: needs an energy head"):
         GNNLightningTrainer(manifest([VOLUME]))
+
+
+def test_value_without_logarithm_is_told_wherever_it_is(manifest, tmp_path):
+    """Of a validation set it would make every loss infinite, and all weights equally good."""
+    frames = labelled_silicon()
+    frames[-1].info["volume"] = 0.0
+    ase.io.write(tmp_path / "silicon.xyz", frames, format="extxyz")
+    (tmp_path / "val.txt").write_text("10\n11\n")
+    changes = ALONE | {"training.validation_dataset": {"val_indices": str(tmp_path / "val.txt")}}
+    with pytest.raises(DataError, match=r"silicon\.xyz:11 \(volume\): has no logarithm"):
+        GNNLightningTrainer(manifest([VOLUME | {"extensive": False, "transform": "log10"}], **changes))
+
+
+def test_element_that_only_the_test_set_has_is_told(manifest, tmp_path):
+    """Its features are the random ones that the network began with."""
+    frames = labelled_silicon()
+    frames[-1].symbols[0] = "Ge"
+    ase.io.write(tmp_path / "silicon.xyz", frames, format="extxyz")
+    (tmp_path / "test.txt").write_text("10\n11\n")
+    changes = ALONE | {
+        "training.test_dataset": {"test_indices": str(tmp_path / "test.txt")},
+        "transforms.configuration.kwargs.species": None,
+    }
+    with pytest.warns(UserWarning, match=r"test_dataset: 1 structures .*\(Ge\).*silicon\.xyz:11$"):
+        GNNLightningTrainer(manifest([VOLUME], **changes))
+
+
+def test_resuming_with_heads_that_predict_something_else_is_told(manifest):
+    """The weights would fit, and mean logarithms."""
+    changes = ALONE | {"training.epochs": 1}
+    intensive = VOLUME | {"extensive": False}
+    run = GNNLightningTrainer(manifest([intensive], **changes))
+    run.train()
+    changes |= {"training.epochs": 2, "workspace.resume": str(run.run.path)}
+    other = GNNLightningTrainer(manifest([intensive | {"transform": "log10"}], **changes))
+    with pytest.raises(TrainingError, match=r"model\.heads: the run has heads that predict something else"):
+        other.evaluate()
+    (run.run.path / ".finished").unlink()
+    with pytest.raises(TrainingError, match=r"model\.heads: the run has heads that predict something else"):
+        other.train()

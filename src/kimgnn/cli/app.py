@@ -95,7 +95,7 @@ def evaluate(
 ) -> None:
     """Compare predictions with the labels of files, which are read as the run's manifest reads its data."""
     set_up_log()
-    from kimgnn.data.sources import read_configurations
+    from kimgnn.data.sources import read_configurations, source_of
     from kimgnn.evaluation.heads import compare_heads, head_metrics
     from kimgnn.evaluation.metrics import compare, error_metrics, metrics_table
     from kimgnn.evaluation.report import undefined_metrics, write_report
@@ -105,7 +105,10 @@ def evaluate(
     trained = _load(run)
     tasks = tasks_of(trained.spec.heads)
     paths = [str(file) for file in files]
-    source = trained.manifest["dataset"] | {"path": paths, "slices": None, "weights": None}
+    source = trained.manifest["dataset"] | {"slices": None, "weights": None}
+    if source["type"] in ("colabfit", "materials_project"):  # they read no file
+        source |= source_of(files[0])
+    source["path"] = paths
     specs = list(dict.fromkeys(target_spec(task) for task in tasks))
     configurations = read_configurations(source, targets=specs)
     predictions = _predict(trained, configurations)

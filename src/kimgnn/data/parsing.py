@@ -36,8 +36,10 @@ MISSING: Final = ("", "nan", "none", "null", "na", "n/a")
 SHOWN: Final = 10
 """Entries that a warning about many of them names."""
 
-RECIPE: Final = f"structure 1 {__version__} {pymatgen_version}".encode()
-"""What a parsed structure depends on beside its source."""
+RECIPE: Final = (
+    f"structure 1 {__version__} {pymatgen_version} ".encode() + hashlib.sha256(Path(__file__).read_bytes()).digest()
+)
+"""What a parsed structure depends on beside its source: this code too, which changes between versions."""
 
 PARTLY_OCCUPIED: Final = "a site is partly occupied"
 ONE_ATOM: Final = "one element with occupancy 1 on each site"

@@ -86,7 +86,8 @@ def encode_value(raw: Any, spec: TargetSpec, n_atoms: int) -> NDArray[np.float64
         DataError: It is not a finite number, not of the right shape, or of no class.
     """
     shape = (n_atoms, spec.components) if spec.per_atom else (spec.components,)
-    if is_missing(raw):
+    # A class may be called Na, or none.
+    if is_missing(raw) and not (isinstance(raw, str) and raw.strip() in spec.classes):
         return np.full(shape, np.nan)
     if spec.kind == "class":
         return np.array([_class(raw, spec)], dtype=np.float64)

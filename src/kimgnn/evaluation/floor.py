@@ -40,9 +40,10 @@ def composition_floor(
 ) -> dict[str, HeadResult]:
     """Return model -> its predictions beside the labels of ``test``, learned from element fractions of ``train``.
 
-    The models are a ridge (logistic regression for classes) and a random forest. An extensive target is fitted per
-    atom and multiplied back, one that a head learns in log10 is fitted in log10; of a per-atom target, an atom is its
-    own composition. Nothing is returned where nothing can be learned: fewer than two labels, or a single class.
+    The models are a ridge (logistic regression for classes) and a random forest. A target that is extensive, or that a
+    head learns per atom, is fitted per atom and multiplied back; one that a head learns in log10 is fitted in log10; of
+    a target of atoms, an atom is its own composition. Nothing is returned where nothing can be learned: fewer than two
+    labels, or a single class.
 
     Args:
         task: What is predicted.
@@ -60,7 +61,8 @@ def composition_floor(
     learned = _rows(train_targets)
     if task.kind == "classification":
         return _classifiers(task, features, learned[:, 0], unseen, test_targets, seed)
-    scale, test_scale = (sizes, test_sizes) if task.extensive else (np.ones(len(sizes)), np.ones(len(test_sizes)))
+    by_atom = task.extensive or task.transform == "per_atom"
+    scale, test_scale = (sizes, test_sizes) if by_atom else (np.ones(len(sizes)), np.ones(len(test_sizes)))
     learned = learned / scale[:, None]
     with np.errstate(divide="ignore", invalid="ignore"):
         learned = np.log10(learned) if task.transform == "log10" else learned

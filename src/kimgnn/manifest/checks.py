@@ -38,6 +38,7 @@ def check_together(blocks: dict[str, Any]) -> list[Problem]:
         (_property_transforms, ("transforms",)),
         (_heads, ("model",)),
         (_sizes, ("training",)),
+        (_own_files, ("dataset", "training")),
         (_loss_weights, ("model", "training")),
         (_graph_of_architecture, ("transforms", "model")),
         (_reference_energies, ("transforms", "model")),
@@ -178,11 +179,23 @@ def _sizes(training: Training) -> Iterator[Problem]:
         yield Problem(f"training.{next(iter(fractions))}", f"with the other fractions this makes {total:g}, above 1")
 
 
+def _own_files(dataset: Dataset, training: Training) -> Iterator[Problem]:
+    if dataset.type in ("colabfit", "materials_project"):
+        for name in ("validation_dataset", "test_dataset"):
+            if getattr(training, name).path:
+                message = f"cannot be read as the data set is, by type {dataset.type}, which reads no file"
+                yield Problem(f"training.{name}.path", message, remedy="Take a size or indices.")
+
+
 def _loss_weights(model: Model, training: Training) -> Iterator[Problem]:
     weights = training.loss.weights
     others = [head for head in model.heads if head["type"] != "energy" and head.get("weight", 1.0) > 0]
     if training.loss.balance != "fixed" and model.architecture is None:
         yield Problem("training.loss.balance", "needs an architecture with heads", training.loss.balance, "fixed")
+    for index, head in enumerate(model.heads if training.loss.balance == "uncertainty" else []):
+        if head.get("loss") == "nll":
+            message = "is a likelihood: it may be below 0, and training.loss.balance: uncertainty would have no bound"
+            yield Problem(f"model.heads.{index}.loss", message, "nll", "mse, mae, huber, or another balance")
     if not isinstance(weights, LabelWeights):
         return
     where = "training.loss.weights"

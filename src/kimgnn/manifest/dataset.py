@@ -110,7 +110,9 @@ class Dataset(Block):
     """Save the structures as they were read."""
     save_path: Text | None = None
     """Folder to save them in."""
-    dynamic_loading: bool = False
-    """Build graphs when they are needed instead of before training."""
+    dynamic_loading: bool | None = None
+    """Build graphs, or get them from the cache, when they are needed instead of before training.
+
+    Only with a cache when absent."""
     colabfit_dataset: ColabFit = ColabFit()
     """The ColabFit data set, for type `colabfit`."""

@@ -39,7 +39,7 @@ class GraphDataset(Dataset[Any]):
         configurations: The structures.
         transform: Structure to graph.
         dynamic: Make a graph, or get it from its cache, whenever it is asked for, instead of all of them once.
-        num_workers: Processes that fill an empty cache, if there is one.
+        num_workers: Processes that fill an empty cache, if there is one: the first epoch does not pay for it.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class GraphDataset(Dataset[Any]):
     ) -> None:
         self._configurations = list(configurations)
         self._transform = transform
-        if isinstance(transform, CachedTransform) and not dynamic:
+        if isinstance(transform, CachedTransform):
             transform.fill(self._configurations, num_workers)
         with no_garbage():
             self._graphs = None if dynamic else [transform(configuration) for configuration in self._configurations]

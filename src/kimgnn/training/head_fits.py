@@ -1,6 +1,6 @@
 """What property and classification heads take from the training set before it is trained on: origin, unit, weights."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,22 +18,49 @@ RIDGE = 0.1
 """Penalty of the reference values: holds back those of elements that a structure or two have, no others."""
 
 
+def check_logarithms(heads: Iterable[Mapping[str, Any]], configurations: Iterable[Configuration]) -> None:
+    """Check that what is learned as a logarithm has one: the loss of a batch with a 0 in it is infinite.
+
+    Args:
+        heads: ``type`` and options of each, every default filled.
+        configurations: Of all splits, with targets.
+
+    Raises:
+        DataError: Of each structure with a value of 0 or less.
+    """
+    logarithms = [head for head in heads if head["type"] == "property" and head["transform"] == "log10"]
+    problems = [
+        Problem(
+            f"{configuration_name(item)} ({head['target']})",
+            "has no logarithm",
+            float(np.nanmin(target)),
+            "numbers above 0",
+            f"Correct or remove the label, or take another transform for the head {head_name(head)!r}.",
+        )
+        for item in configurations
+        for head in logarithms
+        if np.any((target := item.metadata[TARGETS][head["target"]]) <= 0)
+    ]
+    if problems:
+        raise DataError(problems=problems)
+
+
 def fit_property_head(head: Mapping[str, Any], configurations: Sequence[Configuration]) -> dict[str, Any]:
     """Return a property head's options with numbers where they say ``fit``.
 
     Args:
         head: ``type`` and options, every default filled.
-        configurations: The training set, with targets.
+        configurations: The training set, with targets, which have logarithms where the head learns those.
 
     Raises:
-        DataError: No structure has the target, or a value has no logarithm.
+        DataError: No structure has the target.
     """
     options = PropertyOptions(**{key: value for key, value in head.items() if key != "type"})
     name = head_name(head)
     labelled = [item for item in configurations if not np.isnan(item.metadata[TARGETS][options.target]).all()]
     if not labelled:
         raise DataError("no training structure has this target", where=f"model.heads.{name}", value=options.target)
-    learned = [_learned(item, name, options) for item in labelled]
+    learned = [_learned(item, options) for item in labelled]
     fitted = dict(head)
     reference = options.reference or ("fit" if options.extensive else "none")
     if reference == "fit":
@@ -72,21 +99,9 @@ def fit_classification_head(head: Mapping[str, Any], configurations: Sequence[Co
     return fitted
 
 
-def _learned(configuration: Configuration, name: str, options: PropertyOptions) -> NDArray[np.float64]:
+def _learned(configuration: Configuration, options: PropertyOptions) -> NDArray[np.float64]:
     """Return what is learned of a structure's target, a row a structure or atom."""
     target = np.atleast_2d(configuration.metadata[TARGETS][options.target])
-    if options.learned == "log10" and np.any(target <= 0):
-        raise DataError(
-            problems=[
-                Problem(
-                    f"{configuration_name(configuration)} ({options.target})",
-                    "has no logarithm",
-                    float(np.nanmin(target)),
-                    "numbers above 0",
-                    f"Correct or remove the label, or take another transform for the head {name!r}.",
-                )
-            ]
-        )
     n_atoms = torch.tensor([len(configuration.species)])
     learned: NDArray[np.float64] = apply_transform(torch.from_numpy(target), options.learned, n_atoms).numpy()
     return learned

@@ -38,7 +38,8 @@ class PropertyLoss:
     Args:
         name: The head's.
         head: The head; only its constants are used.
-        scale: Divides the penalty's unit further: residuals count in units of ``spread · scale``.
+        scale: Divides the penalty's unit further: residuals count in units of ``spread · scale``. A likelihood has its
+            own unit, the deviation that the head predicts, and is not divided.
     """
 
     measures: Mapping[str, bool] = {"mae": False, "rmse": True}
@@ -47,7 +48,7 @@ class PropertyLoss:
         self.name = name
         self.weight = head.options.weight
         self._head = head
-        self._scale = scale
+        self._scale = 1.0 if head.options.loss == "nll" else scale
 
     def penalties(self, output: Tensor, graph: Any, n_atoms: Tensor) -> tuple[Tensor, Tensor]:
         """See `HeadLoss`; entries are the components of structures or atoms."""

@@ -14,6 +14,7 @@ from kimgnn.data.element_features import element_feature_table, require_elements
 from kimgnn.data.statistics import energy_per_atom_std, fit_reference_energies, force_rms
 from kimgnn.errors import ManifestError, ModelError
 from kimgnn.models.network import Network, NetworkSpec
+from kimgnn.models.tasks import head_name
 from kimgnn.training.head_fits import fit_classification_head, fit_property_head
 
 
@@ -26,7 +27,7 @@ def fit_spec(model: Mapping[str, Any], configurations: Sequence[Configuration], 
         species: Elements of the network.
 
     Raises:
-        ManifestError: An element is beyond the network's ``max_z``, or has no energy among those that are given.
+        ManifestError: An element is beyond the network's ``max_z``, or not among the reference values that are given.
     """
     heaviest = max(species, key=lambda symbol: atomic_numbers[symbol])
     if atomic_numbers[heaviest] > model["options"].get("max_z", len(chemical_symbols)):
@@ -36,13 +37,8 @@ def fit_spec(model: Mapping[str, Any], configurations: Sequence[Configuration], 
             value=model["options"]["max_z"],
             allowed=f"{atomic_numbers[heaviest]} or more",
         )
-    fits = {"property": fit_property_head, "classification": fit_classification_head}
-    heads = [
-        _fit_energy_head(head, configurations, species)
-        if head["type"] == "energy"
-        else fits[head["type"]](head, configurations)
-        for head in model["heads"]
-    ]
+    fits = {"energy": _fit_energy_head, "property": _fit_property_head, "classification": _fit_classification_head}
+    heads = [fits[head["type"]](head, configurations, species) for head in model["heads"]]
     return NetworkSpec(model["architecture"], model["options"], heads, list(species), model["precision"])
 
 
@@ -71,7 +67,7 @@ def _fit_energy_head(
     if head["reference_energies"] == "fit":
         fitted["reference_energies"] = fit_reference_energies(configurations, species)
     elif isinstance(head["reference_energies"], dict):
-        fitted["reference_energies"] = _given_energies(head["reference_energies"], species)
+        fitted["reference_energies"] = _given(head["reference_energies"], species, "model.heads.reference_energies")
     if head["scale"] == "fit":
         reference = fitted["reference_energies"]
         given = reference if isinstance(reference, dict) else dict.fromkeys(species, 0.0)
@@ -81,14 +77,27 @@ def _fit_energy_head(
     return fitted
 
 
-def _given_energies(energies: Mapping[str, float], species: Sequence[str]) -> dict[str, float]:
-    """Return the energies of the network's elements; one that is missing would silently be 0."""
-    missing = [symbol for symbol in species if symbol not in energies]
+def _fit_property_head(
+    head: Mapping[str, Any], configurations: Sequence[Configuration], species: Sequence[str]
+) -> dict[str, Any]:
+    given = head["reference"]
+    if isinstance(given, dict):
+        head = {**head, "reference": _given(given, species, f"model.heads.{head_name(head)}.reference")}
+    return fit_property_head(head, configurations)
+
+
+def _fit_classification_head(
+    head: Mapping[str, Any], configurations: Sequence[Configuration], species: Sequence[str]
+) -> dict[str, Any]:
+    return fit_classification_head(head, configurations)
+
+
+def _given(values: Mapping[str, float], species: Sequence[str], where: str) -> dict[str, float]:
+    """Return the reference values of the network's elements; one that is missing would silently be 0."""
+    missing = [symbol for symbol in species if symbol not in values]
     if missing:
-        raise ManifestError(
-            f"no energy of {', '.join(missing)}, which the data have", where="model.heads.reference_energies"
-        )
-    return {symbol: energies[symbol] for symbol in species}
+        raise ManifestError(f"has no value of {', '.join(missing)}, which the data have", where=where)
+    return {symbol: values[symbol] for symbol in species}
 
 
 def load_torchscript(path: str | Path) -> nn.Module:

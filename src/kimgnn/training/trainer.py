@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from copy import deepcopy
@@ -24,7 +25,7 @@ from torch import nn
 
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.data.requirements import require_labels
-from kimgnn.data.sources import read_configurations
+from kimgnn.data.sources import SHOWN, read_configurations
 from kimgnn.data.splits import split_indices
 from kimgnn.data.statistics import label_counts, species_of
 from kimgnn.data.targets import TargetSpec, check_targets
@@ -47,6 +48,7 @@ from kimgnn.training.callbacks import EpochClock, EpochLines, PerAtomPredictions
 from kimgnn.training.checkpoint_io import AtomicCheckpointIO
 from kimgnn.training.data_module import GraphDataModule, GraphDataset, Transform
 from kimgnn.training.description import dataset_hash, describe_data
+from kimgnn.training.head_fits import check_logarithms
 from kimgnn.training.head_losses import head_losses
 from kimgnn.training.history import run_history
 from kimgnn.training.host import KLIFFGNNTrainer
@@ -59,7 +61,8 @@ from kimgnn.training.run_directory import RunDirectory, open_run_directory, proc
 from kimgnn.training.spreads import label_spreads, target_spreads
 from kimgnn.training.targets import has_target, target_spec
 from kimgnn.training.task_balance import LearnedBalance
-from kimgnn.transforms.graph_cache import with_cache
+from kimgnn.transforms.graph import configuration_name
+from kimgnn.transforms.graph_cache import CachedTransform, with_cache
 from kimgnn.transforms.radial_graph import radial_graph
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
@@ -231,6 +234,8 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
     def setup_dataloaders(self) -> None:
         """Make the graphs and their loaders."""
         dynamic, num_workers = self.dataset_manifest["dynamic_loading"], self.training_manifest["num_workers"]
+        if dynamic is None:
+            dynamic = isinstance(self.graph_of, CachedTransform)
         sets = {
             name: GraphDataset(part, self.graph_of, dynamic, num_workers) for name, part in self.splits.items() if part
         }
@@ -454,6 +459,8 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             )
         require_labels(train, weights)
         check_targets(train, specs)
+        check_logarithms(self.model_manifest["heads"] or [], (item for part in self.splits.values() for item in part))
+        self._warn_of_unseen_elements()
         counts = label_counts(validation)
         fitted = any(counts[label] for label in LABELS if weights[label])
         if validation and not fitted and not any(has_target(item, spec) for item in validation for spec in specs):
@@ -462,6 +469,19 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 where="training.validation_dataset",
                 remedy="Choose other structures, or none.",
             )
+
+    def _warn_of_unseen_elements(self) -> None:
+        seen = set(species_of(self.splits["train"]))
+        for split in ("validation", "test"):
+            found = [item for item in self.splits[split] if not seen.issuperset(item.species)]
+            if found:
+                elements = ", ".join(symbol for symbol in species_of(found) if symbol not in seen)
+                names, more = ", ".join(map(configuration_name, found[:SHOWN])), ", ..." if len(found) > SHOWN else ""
+                warnings.warn(
+                    f"training.{split}_dataset: {len(found)} structures have elements that no structure to train on "
+                    f"has ({elements}), so that nothing is learned of them: {names}{more}",
+                    stacklevel=2,
+                )
 
     def _save_indices(self) -> None:
         files = {}
@@ -557,7 +577,13 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                     where=f"training.{split if split != 'train' else 'training'}_dataset",
                     remedy="Give the same sizes and workspace.seed, or start a new run with workspace.resume: false.",
                 )
-        before = entry["spec"]
+        self._check_network(entry["spec"])
+        self.tb_logger, self.csv_logger = self._tb_logger(), self._csv_logger()
+        self.callbacks = self._get_callbacks()
+        self.pl_trainer = self._get_pl_trainer()
+
+    def _check_network(self, before: Mapping[str, Any] | None) -> None:
+        """Refuse the weights of another network: some would fit, and mean something else."""
         now = None if self.spec is None else self.spec.to_dict()
         for name in ("architecture", "options", "species", "precision"):
             if before and now and before[name] != now[name]:
@@ -568,9 +594,12 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                     allowed=repr(before[name]),
                     remedy="Start a new run with workspace.resume: false.",
                 )
-        self.tb_logger, self.csv_logger = self._tb_logger(), self._csv_logger()
-        self.callbacks = self._get_callbacks()
-        self.pl_trainer = self._get_pl_trainer()
+        if before and now and tasks_of(before["heads"]) != tasks_of(now["heads"]):
+            raise TrainingError(
+                "the run has heads that predict something else, or in another way",
+                where="model.heads",
+                remedy="Give the same heads, or start a new run with workspace.resume: false.",
+            )
 
     def _best_checkpoint(self) -> dict[str, Any]:
         if not self.run.best.is_file():
@@ -579,6 +608,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
 
     def _with_weights(self, checkpoint: Mapping[str, Any]) -> nn.Module:
         """Return a copy of the potential with the weights of a checkpoint."""
+        self._check_network(checkpoint[ENTRY]["spec"])
         prefix = "potential."
         found = checkpoint["state_dict"].items()
         state = {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}

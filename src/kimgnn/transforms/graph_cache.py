@@ -6,6 +6,8 @@ import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from functools import lru_cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,9 +44,9 @@ _NOT_KEPT: Final = frozenset(
 class CachedTransform:
     """A transform that takes the graphs it has made before, in this run or another one, from a cache.
 
-    A graph is found by species, positions, cell and periodicity to the last bit, and by the transform's class and
-    options. Labels, targets, weights and the index are the configuration's own. A graph that the transform warned of is
-    not kept, so that the warning comes in every run.
+    A graph is found by species, positions, cell and periodicity to the last bit, by the transform's class and options,
+    and by the code of the transforms. Labels, targets, weights and the index are the configuration's own. A graph that
+    the transform warned of is not kept, so that the warning comes in every run.
 
     Args:
         transform: What makes the graphs; it looks at nothing but the structure.
@@ -56,7 +58,8 @@ class CachedTransform:
         self.cache = Cache(folder, GRAPHS)
         kind = type(transform)
         options = sorted(item for item in vars(transform).items() if not item[0].startswith("_"))
-        self._recipe = f"{_FORMAT} {__version__} {kind.__module__}.{kind.__qualname__} {options}".encode()
+        made_by = f"{__version__} {_code_hash()} vesin {version('vesin')}"
+        self._recipe = f"{_FORMAT} {made_by} {kind.__module__}.{kind.__qualname__} {options}".encode()
 
     def __repr__(self) -> str:
         return f"CachedTransform({self.transform!r}, folder={str(self.cache.path.parent)!r})"
@@ -86,14 +89,16 @@ class CachedTransform:
         return graph
 
     def fill(self, configurations: Sequence[Configuration], processes: int) -> None:
-        """Make the graphs that the cache lacks in several processes, where that is worth starting them.
+        """Make the graphs that the cache lacks, in several processes where that is worth starting them.
 
         What one of them cannot make is left to who asks for it, so that errors and warnings come from there.
         """
         missing = [item for item in configurations if self.key(item) not in self.cache]
-        if processes > 1 and len(missing) >= _WORTH_PROCESSES and self.cache.writable:
-            for _ in DataLoader(_Missing(missing, self), batch_size=None, num_workers=processes):
-                pass
+        if not missing or not self.cache.writable:
+            return
+        many = processes > 1 and len(missing) >= _WORTH_PROCESSES
+        for _ in DataLoader(_Missing(missing, self), batch_size=None, num_workers=processes if many else 0):
+            pass
 
     def key(self, configuration: Configuration) -> bytes:
         """Return the SHA-256 that a configuration's graph is kept under."""
@@ -103,6 +108,15 @@ class CachedTransform:
             array = np.ascontiguousarray(values, dtype=np.float64)
             digest.update(np.int64(array.size).tobytes() + array.tobytes())
         return digest.digest()
+
+
+@lru_cache
+def _code_hash() -> str:
+    """Return the SHA-256 of the code beside this file, which makes the graphs: a new version is not always numbered."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()
 
 
 def with_cache(transform: Any, choice: bool | str) -> Any:

@@ -56,6 +56,13 @@ def test_missing(raw: Any) -> None:
     assert np.isnan(encode_value(raw, GAP, 2)).tolist() == [True]
 
 
+def test_a_class_may_be_called_as_what_is_missing_elsewhere() -> None:
+    """Sodium is not n/a."""
+    spec = TargetSpec("cation", "class", classes=("Li", "Na", "none"))
+    assert [encode_value(raw, spec, 2).item() for raw in ("Na", " none ")] == [1.0, 2.0]
+    assert np.isnan([encode_value(raw, spec, 2).item() for raw in ("", "n/a", "na", None)]).all()
+
+
 def test_missing_has_the_shape_of_the_target() -> None:
     """So it has for vectors, atoms and classes."""
     assert encode_value(None, TargetSpec("dipole", "number", components=3), 2).shape == (3,)

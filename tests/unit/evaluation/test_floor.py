@@ -46,6 +46,9 @@ def test_a_sum_over_atoms_is_fitted_per_atom_and_multiplied_back():
     wrong = floor(Task("e", "regression", "e", "eV"), lambda item: np.array([worth(item)]))
     assert wrong["ridge"].metrics()["mae"] > 1.0
     assert found["random forest"].metrics()["mad_ratio"] < 0.5
+    # A head that learns the share of an atom knows that it is one, and so must what it is compared with.
+    shared = floor(Task("e", "regression", "e", "eV", transform="per_atom"), lambda item: np.array([worth(item)]))
+    assert shared["ridge"].metrics()["mae"] < 1e-3
 
 
 def test_a_logarithm_is_fitted_as_such():

@@ -201,6 +201,20 @@ CASES = {
         {"model": {"heads": [{"type": "energy"}, {"type": "classification", "target": "a", "classes": ["x"]}]}},
         "model.heads.1.classes: must be two or more different ones",
     ),
+    "likelihood without bound": (
+        {
+            "model": {"heads": [{"type": "energy"}, {"type": "property", "target": "gap", "loss": "nll"}]},
+            "training": {"loss": {"balance": "uncertainty"}},
+        },
+        "model.heads.1.loss: is a likelihood: it may be below 0",
+    ),
+    "a test set that would be downloaded": (
+        {
+            "dataset": {"type": "materials_project", "materials_project": {"ids": ["mp-149"]}},
+            "training": {"test_dataset": {"path": "test.csv"}},
+        },
+        "training.test_dataset.path: cannot be read as the data set is, by type materials_project",
+    ),
     "balance": ({"training": {"loss": {"balance": "learned"}}}, "training.loss.balance: unknown value (got 'learned')"),
     "inside one of several types": (
         {"model": {"heads": [{"type": "energy", "reference_energies": {"Si": "low"}}]}},

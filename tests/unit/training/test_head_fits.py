@@ -5,7 +5,7 @@ import pytest
 from kliff.dataset import Configuration
 
 from kimgnn.errors import DataError
-from kimgnn.training.head_fits import fit_classification_head, fit_property_head
+from kimgnn.training.head_fits import check_logarithms, fit_classification_head, fit_property_head
 
 
 def structure(symbols, value, identifier="a"):
@@ -41,8 +41,13 @@ def test_reference_values_of_an_extensive_target_take_out_the_composition():
 
 def test_value_that_has_no_logarithm_is_told_by_id():
     """Zero and less."""
-    with pytest.raises(DataError, match=r"mp-7 \(gap\): has no logarithm \(got 0\.0\)"):
-        fit_property_head(head(transform="log10"), [structure(["Si"], 1.0), structure(["Si"], 0.0, "mp-7")])
+    data = [
+        structure(["Si"], value, name) for value, name in ((1.0, "a"), (0.0, "mp-7"), (np.nan, "b"), (-2.0, "mp-8"))
+    ]
+    with pytest.raises(DataError, match=r"mp-7 \(gap\): has no logarithm \(got 0\.0\)(.|\n)*mp-8") as told:
+        check_logarithms([head(transform="log10")], data)
+    assert len(told.value.problems) == 2
+    check_logarithms([head(transform="none"), {"type": "energy"}], data)
 
 
 def test_constant_left_over_is_not_divided_by():

@@ -73,6 +73,9 @@ def test_likelihood_of_a_normal_distribution():
     output = torch.tensor([[3.0, math.log(4.0)]], dtype=torch.float64)
     loss = loss_of(property_head(loss="nll")).terms({"gap": output}, batch).mean()
     assert float(loss) == pytest.approx(0.5 * (math.log(4.0) + 4.0 / 4.0), rel=1e-14)
+    # The deviation that is reported is in units of the spread alone, whatever balances the heads.
+    balanced = loss_of(property_head(loss="nll"), {"gap": 5.0}).terms({"gap": output}, batch).mean()
+    assert float(balanced) == float(loss)
     huber = loss_of(property_head(loss="huber", huber_delta=0.5)).terms({"gap": column(3.0)}, batch).mean()
     assert float(huber) == pytest.approx(0.5 * (2.0 - 0.25), rel=1e-14)
 

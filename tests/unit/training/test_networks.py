@@ -57,10 +57,25 @@ def test_numbers_that_are_given_stay():
 def test_given_reference_energies_are_those_of_the_networks_elements():
     """One that is missing would silently be 0; a table of more elements is welcome."""
     training_set = [configuration(["Si"], -1.0)]
-    with pytest.raises(ManifestError, match=r"reference_energies: no energy of Si"):
+    with pytest.raises(ManifestError, match=r"reference_energies: has no value of Si"):
         fit_spec(MODEL | {"heads": [head(reference_energies={"C": -7.0})]}, training_set, ["Si"])
     spec = fit_spec(MODEL | {"heads": [head(reference_energies={"C": -7.0, "Si": -4.0})]}, training_set, ["Si"])
     assert spec.heads[0]["reference_energies"] == {"Si": -4.0}
+
+
+def test_given_reference_values_of_a_property_are_those_of_the_networks_elements():
+    """As for energies."""
+    item = configuration(["Si"], None)
+    item.metadata = {"targets": {"gap": np.array([1.0])}}
+    for given, told in (({"C": 1.0}, "gap.reference: has no value of Si"), ({"C": 1.0, "Si": 2.0}, None)):
+        model = MODEL | {"heads": [{"type": "property", "target": "gap", "reference": given}]}
+        if told:
+            with pytest.raises(ManifestError, match=told):
+                fit_spec(model, [item], ["Si"])
+        else:
+            spec = fit_spec(model, [item], ["Si"])
+            assert spec.heads[0]["reference"] == {"Si": 2.0}
+            assert spec.heads[0]["mean"] == [-1.0]
 
 
 def test_element_beyond_the_embedding():

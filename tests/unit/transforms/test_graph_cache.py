@@ -153,6 +153,16 @@ def test_another_version_makes_its_own(tmp_path: Path, monkeypatch: pytest.Monke
     assert CachedTransform(PeriodicGraph(3.0), tmp_path).key(structure()) != before
 
 
+def test_other_code_makes_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor is what the same version has kept, before a line of a transform was changed."""
+    before = CachedTransform(PeriodicGraph(3.0), tmp_path).key(structure())
+    (tmp_path / "graph_cache.py").write_text("")
+    monkeypatch.setattr(graph_cache, "__file__", str(tmp_path / "graph_cache.py"))
+    graph_cache._code_hash.cache_clear()
+    assert CachedTransform(PeriodicGraph(3.0), tmp_path).key(structure()) != before
+    graph_cache._code_hash.cache_clear()
+
+
 def test_graph_is_put_where_the_transform_puts_it(tmp_path: Path) -> None:
     """copy_to_config, cold and warm."""
     cached = CachedTransform(PeriodicGraph(3.0, copy_to_config=True), tmp_path)
@@ -209,11 +219,14 @@ def test_fill_in_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
         cached(items[5])
 
 
-def test_fill_without_processes_leaves_it_to_the_asker(tmp_path: Path) -> None:
-    """A few structures, or one process: nothing is started."""
-    cached = CachedTransform(PeriodicGraph(3.0), tmp_path)
+def test_fill_of_a_few_starts_no_process(tmp_path: Path) -> None:
+    """They are made here, each once."""
+    cached = CachedTransform(Counting(3.0), tmp_path)
+    Counting._made = 0
     cached.fill([structure(seed) for seed in range(4)], 2)
-    assert len(cached.cache) == 0
+    cached.fill([structure(seed) for seed in range(4)], 2)
+    assert len(cached.cache) == 4
+    assert Counting._made == 4
 
 
 def test_choice_of_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
