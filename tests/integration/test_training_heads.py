@@ -157,10 +157,13 @@ def test_target_that_does_not_vary_is_told(manifest, tmp_path):
     assert "all structures to train on are of one class" in str(caught.value)
 
 
-def test_energy_weight_without_an_energy_head_is_told(manifest):
+def test_energy_weight_without_an_energy_head_is_told(manifest, tmp_path):
     """What was asked for would silently not be fitted."""
     with pytest.raises(ManifestError, match=r"training\.loss\.weights\.forces: needs an energy head"):
         GNNLightningTrainer(manifest([VOLUME]))
+    (tmp_path / "weights.dat").write_text("config energy\n2 1\n")
+    with pytest.raises(ManifestError, match=r"training\.loss\.weights: energy: needs an energy head"):
+        GNNLightningTrainer(manifest([VOLUME], **{"training.loss.weights": str(tmp_path / "weights.dat")}))
 
 
 def test_value_without_logarithm_is_told_wherever_it_is(manifest, tmp_path):

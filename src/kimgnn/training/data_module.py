@@ -49,6 +49,8 @@ class GraphDataset(Dataset[Any]):
         self._transform = transform
         if isinstance(transform, CachedTransform):
             transform.fill(self._configurations, num_workers)
+            for configuration in transform.missing(self._configurations) if dynamic else ():
+                transform(configuration)  # tells what is wrong with it now, before training
         with no_garbage():
             self._graphs = None if dynamic else [transform(configuration) for configuration in self._configurations]
 

@@ -457,9 +457,18 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 where="dataset.weights",
                 remedy="Name energy, forces or stress there too: what is not named is 0.",
             )
+        heads = self.model_manifest["heads"] or []
+        weighted = [label for label in LABELS if weights[label]]
+        if weighted and heads and not any(head["type"] == "energy" for head in heads):
+            raise ManifestError(  # by a file of weights: what the manifest itself says was checked when it was read
+                f"{', '.join(weighted)}: needs an energy head",
+                where="training.loss.weights",
+                value=self.loss_manifest["weights"],
+                remedy="Add {type: energy} to model.heads, or leave the columns out.",
+            )
         require_labels(train, weights)
         check_targets(train, specs)
-        check_logarithms(self.model_manifest["heads"] or [], (item for part in self.splits.values() for item in part))
+        check_logarithms(heads, (item for part in self.splits.values() for item in part))
         self._warn_of_unseen_elements()
         counts = label_counts(validation)
         fitted = any(counts[label] for label in LABELS if weights[label])

@@ -46,7 +46,7 @@ class CachedTransform:
 
     A graph is found by species, positions, cell and periodicity to the last bit, by the transform's class and options,
     and by the code of the transforms. Labels, targets, weights and the index are the configuration's own. A graph that
-    the transform warned of is not kept, so that the warning comes in every run.
+    the transform warned of is not kept, so that the warning comes in every run, once.
 
     Args:
         transform: What makes the graphs; it looks at nothing but the structure.
@@ -59,6 +59,7 @@ class CachedTransform:
         kind = type(transform)
         options = sorted(item for item in vars(transform).items() if not item[0].startswith("_"))
         made_by = f"{__version__} {_code_hash()} vesin {version('vesin')}"
+        self._told: set[tuple[bytes, str]] = set()
         self._recipe = f"{_FORMAT} {made_by} {kind.__module__}.{kind.__qualname__} {options}".encode()
 
     def __repr__(self) -> str:
@@ -83,7 +84,9 @@ class CachedTransform:
             warnings.simplefilter("always")
             graph = self.transform(configuration)
         for warning in told:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+            if (once := (key, str(warning.message))) not in self._told:
+                self._told.add(once)
+                warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
         if not told:
             self.cache.put(key, save(_to_arrays(graph)))
         return graph
@@ -93,12 +96,18 @@ class CachedTransform:
 
         What one of them cannot make is left to who asks for it, so that errors and warnings come from there.
         """
-        missing = [item for item in configurations if self.key(item) not in self.cache]
+        missing = self.missing(configurations)
         if not missing or not self.cache.writable:
             return
         many = processes > 1 and len(missing) >= _WORTH_PROCESSES
+        told = self._told.copy()
         for _ in DataLoader(_Missing(missing, self), batch_size=None, num_workers=processes if many else 0):
             pass
+        self._told = told  # nothing was, there
+
+    def missing(self, configurations: Sequence[Configuration]) -> list[Configuration]:
+        """Return those whose graphs are not in the cache; after `fill`, those that are not kept."""
+        return [item for item in configurations if self.key(item) not in self.cache]
 
     def key(self, configuration: Configuration) -> bytes:
         """Return the SHA-256 that a configuration's graph is kept under."""

@@ -7,7 +7,9 @@ import pytest
 import torch
 from kliff.dataset import Configuration
 
+from kimgnn.errors import DataError
 from kimgnn.training.data_module import EpochSampler, GraphDataModule, GraphDataset
+from kimgnn.transforms.crystal_graph import CrystalGraph
 from kimgnn.transforms.graph_cache import CachedTransform
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 
@@ -84,6 +86,17 @@ def test_cached_graphs_are_made_once_for_all_runs(tmp_path, dynamic):
         dataset = GraphDataset(structures(3), CachedTransform(Counting(2.0), tmp_path), dynamic)
         assert [dataset[index].num_nodes for index in range(3)] == [1, 2, 3]
     assert len(made) == 3
+
+
+def test_what_is_wrong_with_a_structure_is_told_before_training(tmp_path):
+    """Though graphs come from the cache when they are needed: an error at once, a warning then and never again."""
+    twice = Configuration(np.eye(3) * 5, ["Si"] * 2, np.zeros((2, 3)), [True] * 3, identifier="twice")
+    with pytest.raises(DataError, match="twice: two atoms are at one place"):
+        GraphDataset([*structures(2), twice], CachedTransform(PeriodicGraph(2.0), tmp_path), dynamic=True)
+    lone = Configuration(np.eye(3) * 9, ["Si"], np.zeros((1, 3)), [True] * 3, identifier="lone")
+    with pytest.warns(UserWarning, match="lone: 1 of 1 atoms have no neighbour"):
+        dataset = GraphDataset([lone], CachedTransform(CrystalGraph(2.0), tmp_path), dynamic=True)
+    assert [dataset[0].num_nodes for _ in range(2)] == [1, 1]
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])
