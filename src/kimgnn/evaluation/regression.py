@@ -58,7 +58,8 @@ class Regression:
 
         ``mae`` and ``rmse`` in ``task.unit``; ``mae_per_atom`` of an extensive property; ``mae_log10`` of a head that
         learns the decadic logarithm; ``r2`` and ``mad_ratio``, the MAE over the mean absolute deviation of the labels
-        from their mean (of each component): 1 is as good as predicting the mean; ``count``, how many values.
+        from their mean (of each component): 1 is as good as predicting the mean; ``count``, how many values. Of an
+        extensive property, these two compare values per atom: a cell's size alone says most of a total.
         """
         error = self.error
         metrics = {"mae": _mean(np.abs(error)), "rmse": float(np.sqrt(_mean(error**2)))}
@@ -67,9 +68,9 @@ class Regression:
         if self.task.transform == "log10" and not self._not_positive():
             metrics["mae_log10"] = _mean(np.abs(np.log10(self.predicted) - np.log10(self.reference)))
         if not self._constant():
-            spread = self.reference - self._centre()
+            error, spread = error / self.divisor, self._compared - self._centre()
             metrics["r2"] = 1.0 - float(np.sum(error**2) / np.sum(spread**2))
-            metrics["mad_ratio"] = metrics["mae"] / _mean(np.abs(spread))
+            metrics["mad_ratio"] = _mean(np.abs(error)) / _mean(np.abs(spread))
         return metrics | {"count": float(len(error))}
 
     def undefined(self) -> dict[str, str]:
@@ -96,18 +97,23 @@ class Regression:
         ranked = np.argsort(first, kind="stable")
         return structures[ranked], order[first[ranked]]
 
+    @property
+    def _compared(self) -> NDArray[np.float64]:
+        """Labels ``(n,)``, of an extensive property per atom."""
+        return self.reference / self.divisor
+
     def _centre(self) -> NDArray[np.float64]:
-        """Return the mean label of each value's component ``(n,)``."""
+        """Return the mean of each value's component ``(n,)``, of what is `_compared`."""
         counts = np.bincount(self.component)
-        sums = np.bincount(self.component, weights=self.reference)
+        sums = np.bincount(self.component, weights=self._compared)
         return sums[self.component] / counts[self.component]
 
     def _constant(self) -> bool:
         """Whether the labels of every component are all the same, or differ by less than a square can hold."""
-        if not np.any((self.reference - self._centre()) ** 2):
+        if not np.any((self._compared - self._centre()) ** 2):
             return True
         # The mean of equal numbers may differ from them by a rounding error.
-        return all(np.ptp(self.reference[self.component == index]) == 0 for index in np.unique(self.component))
+        return all(np.ptp(self._compared[self.component == index]) == 0 for index in np.unique(self.component))
 
     def _not_positive(self) -> bool:
         return bool((self.reference <= 0).any() or (self.predicted <= 0).any())

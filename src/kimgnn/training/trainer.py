@@ -267,8 +267,10 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         if not sys.stdout.isatty():
             callbacks.append(EpochLines())
         if self.optimizer_manifest["ema"]:
-            # Buffers are constants of the network: averaging would only add rounding errors to them.
-            callbacks.append(EMAWeightAveraging(use_buffers=False, decay=self.optimizer_manifest["ema_decay"]))
+            # The statistics of batch normalisation belong to the weights; other buffers are constants of the network,
+            # to which averaging would only add rounding errors.
+            follows = any(isinstance(module, nn.BatchNorm1d) for module in self.potential.modules())
+            callbacks.append(EMAWeightAveraging(use_buffers=follows, decay=self.optimizer_manifest["ema_decay"]))
         if stopping := self.training_manifest["early_stopping"]:
             callbacks.append(
                 EarlyStopping(

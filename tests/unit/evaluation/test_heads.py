@@ -234,3 +234,13 @@ def test_the_table_has_a_row_for_each_head_and_split_and_a_dash_for_what_is_unde
     assert [cell.strip() for cell in classes.splitlines()[3].split("|")[1:4]] == ["metal", "test", "–"]
     assert len({len(line) for line in classes.splitlines()}) == 1
     assert "gap" not in metrics_table({"train": error_metrics({})}, [GAP])
+
+
+def test_size_of_a_cell_explains_nothing_of_an_extensive_property() -> None:
+    """R² and MAD ratio compare values per atom: totals of 5 and 50 atoms differ whatever the network says."""
+    sizes = [5, 50, 5, 50]
+    labels = [np.array([-1.0 * n]) for n in sizes[:2]] + [np.array([-1.2 * n]) for n in sizes[2:]]
+    mean = [np.array([-1.1 * n]) for n in sizes]
+    metrics = regression(Task("energy", "regression", "energy", "eV", extensive=True), labels, mean, sizes).metrics()
+    assert metrics["r2"] == pytest.approx(0.0, abs=1e-12)
+    assert metrics["mad_ratio"] == pytest.approx(1.0)
