@@ -89,6 +89,15 @@ def test_property_alone_needs_no_weights_of_energies(manifest):
     np.testing.assert_allclose(two.properties["volume"], 2 * one.properties["volume"], rtol=1e-12)
 
 
+def test_structures_without_any_target_are_not_trained_on(manifest):
+    """Every third has no volume; beside an energy head it would stay."""
+    alone = GNNLightningTrainer(manifest([VOLUME], **ALONE))
+    assert len(alone.splits["train"]) < 6
+    assert all(np.isfinite(item.metadata["targets"]["volume"]).all() for item in alone.splits["train"])
+    beside = GNNLightningTrainer(manifest([VOLUME, {"type": "energy"}]))
+    assert len(beside.splits["train"]) == 6
+
+
 def test_learning_takes_place(manifest):
     """Volumes and classes follow from the nearest distances: the errors fall well below the spread."""
     changes = ALONE | {

@@ -181,6 +181,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             path = self.training_manifest[f"{name}_dataset"].get("path")
             if path:
                 self.splits[name] = self._read_separately(path, f"training.{name}_dataset")
+        self.splits["train"] = self._learnable(self.splits["train"])
         self.train_dataset = Dataset(self.splits["train"])
         self.val_dataset = Dataset(self.splits["validation"]) if self.splits["validation"] else None
         for split, name in SPLITS.items():
@@ -440,6 +441,16 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
     def _target_specs(self) -> list[TargetSpec]:
         """Return how the targets of the heads are read; two heads may share one."""
         return list(dict.fromkeys(target_spec(task) for task in tasks_of(self.model_manifest["heads"])))
+
+    def _learnable(self, train: list[Configuration]) -> list[Configuration]:
+        """Leave out what a network without energies can learn nothing from: it would cost time and change nothing."""
+        specs = self._target_specs()
+        if not specs or any(head["type"] == "energy" for head in self.model_manifest["heads"]):
+            return train
+        kept = [item for item in train if any(has_target(item, spec) for spec in specs)]
+        if 0 < len(kept) < len(train):
+            logger.info(f"{len(train) - len(kept)} of {len(train)} training structures have no target; left out.")
+        return kept or train  # the checks say what is wrong with none
 
     def _check_splits(self) -> None:
         train, validation = self.splits["train"], self.splits["validation"]
