@@ -1,5 +1,5 @@
 # Every target sets the checkout up first; that takes minutes once, and a second afterwards.
-.PHONY: demo test check schema setup clean
+.PHONY: demo test slow check schema setup clean
 PYTHON_RUN := .venv/bin/python -m
 
 demo: setup  ## label silicon, train SchNet, export, and run it in ASE and LAMMPS
@@ -7,6 +7,9 @@ demo: setup  ## label silicon, train SchNet, export, and run it in ASE and LAMMP
 
 test: setup  ## unit and integration tests
 	$(PYTHON_RUN) pytest
+
+slow: setup  ## the tests that take minutes each
+	$(PYTHON_RUN) pytest -m slow
 
 check: setup  ## style, types, and who imports whom
 	$(PYTHON_RUN) ruff check .
