@@ -99,17 +99,16 @@ def test_structures_without_any_target_are_not_trained_on(manifest):
 
 
 def test_learning_takes_place(manifest):
-    """Volumes and classes follow from the nearest distances: the errors fall well below the spread."""
-    changes = ALONE | {
-        "training.epochs": 100,
-        "training.optimizer.learning_rate": 2e-2,
-        "training.validation_dataset": None,
-    }
-    trainer = GNNLightningTrainer(manifest([VOLUME, DENSE], **changes))
+    """Volumes of an atom and classes follow from the nearest distances: the errors fall well below the spread."""
+    options = {"hidden_channels": 16, "num_filters": 16, "num_interactions": 1, "num_gaussians": 16}
+    changes = {"model.options": options, "training.epochs": 200, "training.optimizer.learning_rate": 5e-3}
+    trainer = GNNLightningTrainer(
+        manifest([VOLUME, DENSE], **ALONE, **changes, **{"training.validation_dataset": None})
+    )
     trainer.train()
     found = trainer.evaluate("train")
     assert found["volume_mad_ratio"] < 0.3
-    assert found["dense_log_loss"] < 0.6  # a coin has 0.69
+    assert found["dense_accuracy"] == 1.0
 
 
 @pytest.mark.parametrize("workers", [0, 2])
