@@ -25,7 +25,8 @@ from kimgnn.training.history import run_history
 
 SCRIPT = textwrap.dedent(
     """
-    import json, sys, time
+    import json, signal, sys, time
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     from lightning.pytorch import Callback
     from kimgnn import GNNLightningTrainer
 
