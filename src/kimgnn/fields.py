@@ -31,6 +31,7 @@ EDGE_INDEX: Final = "edge_index0"
 SHIFTS: Final = "shifts"
 EDGE_OF_PAIR: Final = "edge_of_pair"
 PAIR_OF_EDGE: Final = "pair_of_edge"
+TRIPLETS: Final = "triplets"
 CONTRIBUTIONS: Final = "contributions"
 IMAGES: Final = "images"
 N_LAYERS: Final = "n_layers"
@@ -63,6 +64,7 @@ FIELDS: Final[dict[str, Field]] = {
     SHIFTS: Field("(n_edges, 3)", "float64", "Å", "added to the receiver's position minus the sender's"),
     EDGE_OF_PAIR: Field("(n_pairs,)", "int64", "", "the first of the two edges between a pair of atoms"),
     PAIR_OF_EDGE: Field("(n_edges,)", "int64", "", "the pair that an edge and its reverse belong to"),
+    TRIPLETS: Field("(2, n_triplets)", "int64", "", "an edge, and one that goes on from it, by which they are sorted"),
     CONTRIBUTIONS: Field("(n_nodes,)", "int64", "", "0 real atom, 1 ghost; +2 for each graph in a batch (KLIFF's)"),
     IMAGES: Field("(n_nodes,)", "int64", "", "the real atom that a node is an image of"),
     N_LAYERS: Field("()", "int64", "", "number of staged edge lists"),

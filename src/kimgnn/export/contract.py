@@ -8,7 +8,6 @@ afterwards also return the gradient of their sum with respect to the edge vector
 plain sums over edges (see `kimgnn.physics.derivatives`).
 """
 
-from copy import deepcopy
 from typing import Final, NamedTuple
 
 import torch
@@ -16,7 +15,9 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from kimgnn.errors import ExportError
+from kimgnn.fields import ENERGY
 from kimgnn.models.network import Network
+from kimgnn.nn.inputs import GraphInputs
 
 CONTRACT: Final = 2
 """The version of all this, which the drivers' parameter file and an ONNX model's metadata state."""
@@ -57,8 +58,7 @@ class ExportedPotential(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.trunk = deepcopy(network.trunk)
-        self.head = deepcopy(network.heads["energy"])
+        self.network = network.with_heads(lambda name: name == ENERGY)
         numbers = [atomic_numbers[symbol] for symbol in network.spec.species]
         self.register_buffer("atomic_numbers", torch.tensor(numbers))
         self.eval().requires_grad_(False)
@@ -74,7 +74,7 @@ class ExportedPotential(nn.Module):
     ) -> Tensor:
         """Return the energies, ``(node_counts[-1],)`` float64, eV, of the contributing atoms; see `StagedGraph`."""
         pairs = find_pairs(reverse_edge, edge_counts)
-        return self.atomic_energies(species_codes, edge_index, edge_vectors, node_counts, edge_counts, pairs)
+        return self.atomic_energies(species_codes, edge_index, edge_vectors, node_counts, edge_counts, pairs, None)
 
     def atomic_energies(
         self,
@@ -84,12 +84,12 @@ class ExportedPotential(nn.Module):
         node_counts: list[int],
         edge_counts: list[int],
         pairs: tuple[Tensor, Tensor, list[int]],
+        triplets: tuple[Tensor, Tensor, list[int]] | None,
     ) -> Tensor:
-        """The same with the pairs of edges that `find_pairs` returns."""
+        """The same with the pairs of edges that `find_pairs` returns; triplets, where not given, are found."""
         z = self.atomic_numbers[species_codes]
-        features = self.trunk(z, edge_index, edge_vectors, node_counts, edge_counts, pairs)
-        energies: Tensor = self.head(features, z[: node_counts[-1]])
-        return energies
+        inputs = GraphInputs(z, edge_index, edge_vectors, node_counts, edge_counts, pairs, triplets)
+        return self.network(inputs)["energy"]
 
 
 def find_pairs(reverse_edge: Tensor, edge_counts: list[int]) -> tuple[Tensor, Tensor, list[int]]:

@@ -11,7 +11,6 @@ NaN.
 
 import json
 from collections.abc import Mapping
-from copy import deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Self
 
@@ -26,6 +25,7 @@ from kimgnn.heads.property import PropertyHead
 from kimgnn.models.checkpoint import Checkpoint
 from kimgnn.models.network import Network
 from kimgnn.models.tasks import Task, tasks_of
+from kimgnn.nn.inputs import GraphInputs
 from kimgnn.registry import TRANSFORMS
 from kimgnn.transforms.nearest import Ties
 
@@ -151,10 +151,9 @@ class ExportedProperties(nn.Module):
 
     def __init__(self, network: Network) -> None:
         super().__init__()
-        self.trunk = _with_fixed_normalization(deepcopy(network.trunk))
+        self.network = _with_fixed_normalization(network.with_heads(lambda name: name != ENERGY))
         self.num_layers = network.num_layers
-        heads = {name: deepcopy(head) for name, head in network.heads.items() if name != ENERGY}
-        self.decoders = nn.ModuleList(_decoder(name, head) for name, head in heads.items())
+        self.decoders = nn.ModuleDict({name: _decoder(name, head) for name, head in self.network.heads.items()})
         numbers = [atomic_numbers[symbol] for symbol in network.spec.species]
         # An unknown element is computed as a known one, so that no table is too short, and then marked.
         self.register_buffer("known_z", torch.full((119,), numbers[0]))
@@ -172,26 +171,26 @@ class ExportedProperties(nn.Module):
         """
         nodes, edges = [z.shape[0]] * self.num_layers, [edge_index.shape[1]] * self.num_layers
         known_z = self.known_z.index_select(0, z)
-        features = self.trunk(known_z, edge_index, edge_vectors, nodes, edges, None)
+        inputs = GraphInputs(known_z, edge_index, edge_vectors, nodes, edges)
+        learned = self.network(inputs)
         unknown = self.unknown.index_select(0, z).sum()
+        n_atoms = torch.ones_like(z).sum(0, keepdim=True)
         outputs: dict[str, Tensor] = {}
-        for decoder in self.decoders:
-            for name, values in decoder(features, known_z).items():
+        for head, decoder in self.decoders.items():
+            for name, values in decoder(learned[head], n_atoms).items():
                 outputs[name] = values + unknown
         return outputs
 
 
 class _PropertyDecoder(nn.Module):
-    """A property head, and its results in the property's unit."""
+    """What a property head says, in the property's unit."""
 
     def __init__(self, name: str, head: PropertyHead) -> None:
         super().__init__()
         self.name = name
         self.head = head
 
-    def forward(self, features: Tensor, z: Tensor) -> dict[str, Tensor]:
-        output = self.head(features, z, None, 1)
-        n_atoms = torch.ones_like(z).sum(0, keepdim=True)
+    def forward(self, output: Tensor, n_atoms: Tensor) -> dict[str, Tensor]:
         outputs = {self.name: self._of_one(self.head.physical(output, n_atoms))}
         deviation = self.head.deviation(output, n_atoms)
         if deviation is not None:
@@ -203,15 +202,14 @@ class _PropertyDecoder(nn.Module):
 
 
 class _ClassDecoder(nn.Module):
-    """A classification head, and the probabilities of its classes."""
+    """The probabilities of a classification head's classes."""
 
-    def __init__(self, name: str, head: ClassificationHead) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
         self.name = name
-        self.head = head
 
-    def forward(self, features: Tensor, z: Tensor) -> dict[str, Tensor]:
-        return {self.name: probabilities(self.head(features, z, None, 1)).squeeze(0)}
+    def forward(self, output: Tensor, n_atoms: Tensor) -> dict[str, Tensor]:
+        return {self.name: probabilities(output).squeeze(0)}
 
 
 class _FixedNormalization(nn.Module):
@@ -239,7 +237,7 @@ def _decoder(name: str, head: nn.Module) -> nn.Module:
     if isinstance(head, PropertyHead):
         return _PropertyDecoder(name, head)
     if isinstance(head, ClassificationHead):
-        return _ClassDecoder(name, head)
+        return _ClassDecoder(name)
     raise ExportError(
         "there is no export of this head", where=f"model.heads.{name}", value=type(head).__name__,
         allowed="property, classification",

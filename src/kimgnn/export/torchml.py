@@ -17,8 +17,9 @@ from kimgnn.errors import ExportError
 from kimgnn.export.contract import refuse_unless_potential
 from kimgnn.export.staged import stage_by_hop
 from kimgnn.export.torchscript import script
-from kimgnn.fields import CONTRIBUTIONS, COORDS, SPECIES, Z
+from kimgnn.fields import CONTRIBUTIONS, COORDS, ENERGY, SPECIES, Z
 from kimgnn.models.network import Network
+from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.potential import CoordinatePotential
 
 DRIVER_ID: Final = "TorchML__MD_173118614730"
@@ -113,8 +114,7 @@ class StagedEnergies(nn.Module):
     def __init__(self, network: Network, species: list[str]) -> None:
         super().__init__()
         self.to_z = AtomicNumbers(species)
-        self.trunk = deepcopy(network.trunk)
-        self.head = deepcopy(network.heads["energy"])
+        self.network = network.with_heads(lambda name: name == ENERGY)
         self.num_layers: int = network.num_layers
         self.eval().requires_grad_(False)
 
@@ -125,10 +125,9 @@ class StagedEnergies(nn.Module):
         z = self.to_z(species[nodes])
         positions = coords[nodes]
         vectors = positions.index_select(0, edges[1]) - positions.index_select(0, edges[0])
-        features = self.trunk(z, edges, vectors, node_counts, edge_counts)
-        n_atoms = node_counts[-1]
-        atomic = self.head(features, z[:n_atoms])
-        return torch.zeros_like(coords[:, 0]).index_add(0, nodes[:n_atoms], atomic)
+        inputs = GraphInputs(z, edges, vectors, node_counts, edge_counts)
+        atomic = self.network(inputs)["energy"]
+        return torch.zeros_like(coords[:, 0]).index_add(0, nodes[: node_counts[-1]], atomic)
 
 
 class ModuleEnergies(nn.Module):

@@ -50,7 +50,7 @@ def trace(network: Network, decompositions: Mapping[Any, Callable[..., Any]] | N
         edges[0], pairs[0] = edge_index.shape[1], edge_of_pair.shape[0]
         vectors = edge_vectors.detach().requires_grad_()
         energies = potential.atomic_energies(
-            species_codes, edge_index, vectors, nodes, edges, (edge_of_pair, pair_of_edge, pairs)
+            species_codes, edge_index, vectors, nodes, edges, (edge_of_pair, pair_of_edge, pairs), None
         )
         (gradient,) = torch.autograd.grad(energies.sum(), vectors)
         return energies.detach(), gradient

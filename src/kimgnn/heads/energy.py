@@ -81,6 +81,13 @@ class EnergyHead(nn.Module):
         self.reference: Tensor
         self.scale: Tensor
 
-    def forward(self, features: Tensor, z: Tensor) -> Tensor:
-        """Return atomic energies, ``(n_atoms,)`` float64, eV, of features ``(n_atoms, in_channels)``."""
+    def forward(self, features: Tensor, z: Tensor, node_graph: Tensor | None = None, n_graphs: int = 1) -> Tensor:
+        """Return atomic energies, ``(n_atoms,)`` float64, eV.
+
+        Args:
+            features: ``(n_atoms, in_channels)``.
+            z: ``(n_atoms,)`` int64, atomic numbers.
+            node_graph: As other heads take it; an atom's energy does not depend on whose atom it is.
+            n_graphs: Likewise.
+        """
         return self.scale * self.mlp(features).squeeze(-1).to(torch.float64) + self.reference[z]

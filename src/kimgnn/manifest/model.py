@@ -102,6 +102,8 @@ class Model(Block):
     """The architecture's options."""
     heads: list[dict[str, Any]] = Field(default_factory=list)
     """What the network predicts: each has a `type` and that head's options. One energy head when absent."""
+    split_depth: Annotated[int, Field(ge=0)] = 0
+    """Layers, from the last, of which each head has its own; with 0 all heads share the whole network."""
     precision: Literal["double", "single"] = "double"
     """Precision of the weights; coordinates, energies and their sums are double in either."""
     input_args: list[Text] = Field(default_factory=list)

@@ -6,19 +6,16 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kimgnn.errors import ModelError
 from kimgnn.nn.activations import Activation, make_activation
 from kimgnn.nn.basis import GaussianBasis
 from kimgnn.nn.cutoffs import make_cutoff
-from kimgnn.nn.element_features import ElementTable
+from kimgnn.nn.element_features import check_element_features, make_element_features
+from kimgnn.nn.inputs import GraphInputs
 from kimgnn.nn.normalization import make_normalization
 from kimgnn.nn.options import Options
 
 GAUSSIAN_STEP = 0.2
 """Å between the centres of Gaussians: the paper's."""
-
-N_PROPERTIES = 92
-"""Width of the paper's table of elements."""
 
 
 @dataclass(frozen=True)
@@ -78,11 +75,7 @@ class CGCNNOptions(Options):
                 raise ValueError(f"{name} must be at least 2 (got {getattr(self, name)})")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be a probability below 1 (got {self.dropout})")
-        known = ("embedding", "onehot", "properties")
-        if self.element_features not in known and not self.element_features.endswith(".json"):
-            raise ValueError(
-                f"element_features must be {', '.join(known)} or a .json file (got {self.element_features!r})"
-            )
+        check_element_features(self.element_features)
 
     @property
     def gaussians(self) -> int:
@@ -203,7 +196,7 @@ class CGCNN(nn.Module):
         self.num_layers = max(1, n_convolutions)
         self.cutoff = options.cutoff
         self.out_channels = options.hidden_channels
-        self.elements = _make_element_features(options)
+        self.elements = make_element_features(options.element_features, options.hidden_channels, options.max_z)
         # In the paper's code the Gaussians are exp(-(d - μ)² / step²).
         width = options.cutoff / (options.gaussians - 1) / 2**0.5
         self.basis = GaussianBasis(options.cutoff, options.gaussians, width)
@@ -213,20 +206,9 @@ class CGCNN(nn.Module):
         self.convolutions = nn.ModuleList(kinds[options.convolution](options) for _ in range(n_convolutions))
         self.dropout = nn.Dropout(options.dropout)
 
-    def set_element_features(self, table: Tensor) -> None:
-        """Take the table of elements that the options name; before training, and not when a checkpoint is read.
-
-        Args:
-            table: ``(119, width)``, a row for each atomic number; NaN where an element has none.
-
-        Raises:
-            ModelError: The elements are embedded, or one-hot.
-        """
-        if not isinstance(self.elements, ElementTable) or self.options.element_features == "onehot":
-            raise ModelError(
-                "take no table", where="model.options.element_features", value=self.options.element_features
-            )
-        self.elements.set_table(table)
+    def layers(self) -> nn.ModuleList:
+        """Return the message-passing layers."""
+        return self.convolutions
 
     def potential_refusal(self) -> str:
         """Return why this cannot be a staged potential, or an empty string."""
@@ -247,39 +229,20 @@ class CGCNN(nn.Module):
             return "with relu the forces jump (take activation: softplus or silu)"
         return ""
 
-    def forward(
-        self,
-        z: Tensor,
-        edge_index: Tensor,
-        edge_vectors: Tensor,
-        node_counts: list[int],
-        edge_counts: list[int],
-        pairs: tuple[Tensor, Tensor, list[int]] | None = None,
-    ) -> Tensor:
-        """Return node features ``(node_counts[-1], hidden_channels)``.
-
-        Args:
-            z: ``(n_nodes,)`` int64, atomic numbers.
-            edge_index: ``(2, n_edges)`` int64, sender and receiver.
-            edge_vectors: ``(n_edges, 3)`` float, Å, receiver minus sender.
-            node_counts: Nodes, from the first, that each layer updates (see `kimgnn.models.network`).
-            edge_counts: Edges, from the first, that each layer uses.
-            pairs: An edge of each pair of atoms ``(n_pairs,)``, the pair of each edge ``(n_edges,)``, and the number of
-                pairs, from the first, that each layer uses: what depends on the distance alone is computed once for an
-                edge and its reverse.
-        """
-        sender, receiver = edge_index[0], edge_index[1]
-        distance_counts = edge_counts
+    def forward(self, inputs: GraphInputs) -> Tensor:
+        """Return node features ``(node_counts[-1], hidden_channels)``; pairs share what depends on distances."""
+        sender, receiver = inputs.edge_index[0], inputs.edge_index[1]
+        vectors, distance_counts, pairs = inputs.edge_vectors, inputs.edge_counts, inputs.pairs
         if pairs is not None:
-            edge_vectors, distance_counts = edge_vectors.index_select(0, pairs[0]), pairs[2]
-        x = self.elements(z)
-        distances = torch.linalg.vector_norm(edge_vectors.to(x.dtype), dim=-1)
+            vectors, distance_counts = vectors.index_select(0, pairs[0]), pairs[2]
+        x = self.elements(inputs.z)
+        distances = torch.linalg.vector_norm(vectors.to(x.dtype), dim=-1)
         basis = self.basis(distances)
         envelope: Tensor | None = None
         if self.envelope is not None:
             envelope = self.envelope(distances)
         for layer, convolution in enumerate(self.convolutions):
-            nodes, edges, counted = node_counts[layer], edge_counts[layer], distance_counts[layer]
+            nodes, edges, counted = inputs.node_counts[layer], inputs.edge_counts[layer], distance_counts[layer]
             envelope_of_layer: Tensor | None = None
             if envelope is not None:
                 envelope_of_layer = envelope[:counted]
@@ -290,16 +253,7 @@ class CGCNN(nn.Module):
                 x, sender[:edges], receiver[:edges], basis[:counted], envelope_of_layer, nodes, pair_of_edge
             )
             x = self.dropout(x)
-        return x[: node_counts[-1]]
-
-
-def _make_element_features(options: CGCNNOptions) -> nn.Module:
-    if options.element_features == "embedding":
-        return nn.Embedding(options.max_z + 1, options.hidden_channels)
-    if options.element_features == "onehot":
-        return ElementTable(torch.eye(options.max_z + 1), options.hidden_channels)
-    # Until the table is there, whatever is computed is NaN.
-    return ElementTable(torch.full((119, N_PROPERTIES), torch.nan), options.hidden_channels)
+        return x[: inputs.node_counts[-1]]
 
 
 def _of_edges(values: Tensor, pair_of_edge: Tensor | None) -> Tensor:

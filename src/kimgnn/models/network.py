@@ -2,31 +2,36 @@
 
 The contract of every trunk, which is also what is exported: it takes atomic numbers, an edge index, edge vectors and,
 for each message-passing layer in order of application, how many nodes (from the first) the layer updates and how many
-edges (from the first) it uses. On a periodic graph that is all of them, every time. On a staged graph, which a
-domain-decomposed code needs, nodes are ordered by hop from the contributing atoms and edges by the hop of their
-receiver, so that each layer works on a prefix of the same arrays and the last one yields the contributing atoms.
+edges (from the first) it uses (`kimgnn.nn.inputs.GraphInputs`); it returns features of nodes. On a periodic graph that
+is all of them, every time. On a staged graph, which a domain-decomposed code needs, nodes are ordered by hop from the
+contributing atoms and edges by the hop of their receiver, so that each layer works on a prefix of the same arrays and
+the last one yields the contributing atoms.
 
 A trunk may also be told which edges are each other's reverse (``pairs``: an edge of each pair, the pair of each edge,
 and how many pairs, from the first, each layer uses), and compute what depends on the distance alone once for both. The
 derivative with respect to that one edge vector is then the derivative for both, which leaves forces and stress, sums
 over edges, what they are.
+
+A trunk that reads out a whole structure by itself gives each of its atoms the same features, of which the mean and the
+maximum are again those.
 """
 
+from collections.abc import Callable, Iterable
+from copy import copy, deepcopy
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, Self
 
 import torch
 from ase.data import atomic_numbers
 from torch import Tensor, nn
 
+from kimgnn.errors import ModelError
 from kimgnn.models.tasks import head_name
+from kimgnn.nn.inputs import GraphInputs
 from kimgnn.registry import ARCHITECTURES, HEADS
 
 DTYPES = {"double": torch.float64, "single": torch.float32}
 """KLIFF's names of the precisions."""
-
-Pairs: TypeAlias = tuple[Tensor, Tensor, list[int]]
-"""An edge of each pair ``(n_pairs,)``, the pair of each edge ``(n_edges,)``, and the pairs that each layer uses."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,7 @@ class NetworkSpec:
         heads: One dict a head: ``type`` and its options, nothing left to fit.
         species: Elements, in the order of the species codes of an export.
         precision: ``double`` or ``single``.
+        split_depth: Layers, from the last, of which each head has its own.
     """
 
     architecture: str
@@ -46,6 +52,7 @@ class NetworkSpec:
     heads: list[dict[str, Any]]
     species: list[str]
     precision: str = "double"
+    split_depth: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain, JSON-safe values."""
@@ -65,18 +72,16 @@ class Trunk(Protocol):
     cutoff: float
     out_channels: int
 
+    def layers(self) -> nn.ModuleList:
+        """Return the message-passing layers."""
+
+    def children(self) -> Iterable[nn.Module]:
+        """Return its modules."""
+
     def potential_refusal(self) -> str:
         """Return why it cannot be a potential, or an empty string."""
 
-    def __call__(
-        self,
-        z: Tensor,
-        edge_index: Tensor,
-        edge_vectors: Tensor,
-        node_counts: list[int],
-        edge_counts: list[int],
-        pairs: Pairs | None = None,
-    ) -> Tensor:
+    def __call__(self, inputs: GraphInputs) -> Tensor:
         """Return the features of the first ``node_counts[-1]`` nodes."""
 
 
@@ -103,51 +108,71 @@ class Network(nn.Module):
             return "it has no energy head"
         return self.trunk.potential_refusal()
 
-    def forward(
-        self,
-        z: Tensor,
-        edge_index: Tensor,
-        edge_vectors: Tensor,
-        node_counts: list[int],
-        edge_counts: list[int],
-        pairs: Pairs | None,
-        node_graph: Tensor | None,
-        n_graphs: int,
-    ) -> dict[str, Tensor]:
+    def with_heads(self, chosen: Callable[[str], bool]) -> Self:
+        """Return a copy with those heads whose names are chosen."""
+        network = copy(self)
+        network._modules = dict(self._modules)
+        network.heads = nn.ModuleDict({name: head for name, head in self.heads.items() if chosen(name)})
+        return deepcopy(network)
+
+    def forward(self, inputs: GraphInputs) -> dict[str, Tensor]:
         """Return what each head says, by its name.
 
         The energy head says atomic energies, ``(node_counts[-1],)`` eV; the others what they learn (see
-        `kimgnn.heads.property.PropertyHead`) or logits, a row for each of ``n_graphs`` structures. All float64.
-
-        Args:
-            z: As a trunk's, with the arguments up to ``pairs``.
-            edge_index: As a trunk's.
-            edge_vectors: As a trunk's.
-            node_counts: As a trunk's.
-            edge_counts: As a trunk's.
-            pairs: As a trunk's.
-            node_graph: ``(node_counts[-1],)`` int64, the structure of each atom; ``None`` for a single one.
-            n_graphs: Number of structures.
+        `kimgnn.heads.property.PropertyHead`) or logits, a row for each structure. All float64.
         """
-        features = self.trunk(z, edge_index, edge_vectors, node_counts, edge_counts, pairs)
-        z = z[: features.shape[0]]
-        return {
-            name: head(features, z) if name == "energy" else head(features, z, node_graph, n_graphs)
-            for name, head in self.heads.items()
-        }
+        features = self.trunk(inputs)
+        z = inputs.z[: features.shape[0]]
+        outputs: dict[str, Tensor] = {}
+        for name, head in self.heads.items():
+            outputs[name] = head(features, z, inputs.node_graph, inputs.n_graphs)
+        return outputs
 
-    def atomic_energies(
-        self,
-        z: Tensor,
-        edge_index: Tensor,
-        edge_vectors: Tensor,
-        node_counts: list[int],
-        edge_counts: list[int],
-        pairs: Pairs | None = None,
-    ) -> Tensor:
-        """Return the energies, ``(node_counts[-1],)`` float64, eV, of the first nodes; arguments as a trunk's."""
-        features = self.trunk(z, edge_index, edge_vectors, node_counts, edge_counts, pairs)
-        return self.heads["energy"](features, z[: features.shape[0]])
+
+class SplitNetwork(Network):
+    """A network whose heads have the last layers of the trunk for themselves.
+
+    Args:
+        trunk: See `Network`.
+        heads: See `Network`.
+        spec: See `Network`; ``split_depth`` is how many layers.
+
+    Attributes:
+        trunks: Head's name -> its trunk; embedding and first layers are one and the same in all of them.
+
+    Raises:
+        ModelError: There are not so many layers, or they are one layer applied several times.
+    """
+
+    def __init__(self, trunk: Trunk, heads: dict[str, nn.Module], spec: NetworkSpec) -> None:
+        super().__init__(trunk, heads, spec)
+        layers, depth = list(trunk.layers()), spec.split_depth
+        if depth > len(layers):
+            allowed = f"0 to {len(layers)}"
+            raise ModelError("is more than the layers", where="model.split_depth", value=depth, allowed=allowed)
+        if len(set(layers)) < len(layers):
+            raise ModelError("needs layers with weights of their own", where="model.split_depth", value=depth)
+        others = [child for child in trunk.children() if child is not trunk.layers()]
+        common = {id(module): module for module in [*others, *layers[: len(layers) - depth]]}
+        trunks: dict[str, Any] = {name: deepcopy(trunk, dict(common)) for name in heads}
+        self.trunks = nn.ModuleDict(trunks)
+        self._modules["trunk"] = next(iter(self.trunks.values()))
+
+    def with_heads(self, chosen: Callable[[str], bool]) -> Self:
+        """Return a copy with those heads whose names are chosen, and their trunks."""
+        network = copy(self)
+        network._modules = dict(self._modules)
+        network.trunks = nn.ModuleDict({name: trunk for name, trunk in self.trunks.items() if chosen(name)})
+        network._modules["trunk"] = next(iter(network.trunks.values()))
+        return Network.with_heads(network, chosen)
+
+    def forward(self, inputs: GraphInputs) -> dict[str, Tensor]:
+        """Return what each head says, by its name; see `Network.forward`."""
+        outputs: dict[str, Tensor] = {}
+        for (name, head), trunk in zip(self.heads.items(), self.trunks.values()):  # noqa: B905 (TorchScript has none)
+            features = trunk(inputs)
+            outputs[name] = head(features, inputs.z[: features.shape[0]], inputs.node_graph, inputs.n_graphs)
+        return outputs
 
 
 def build_network(spec: NetworkSpec) -> Network:
@@ -168,4 +193,4 @@ def build_network(spec: NetworkSpec) -> Network:
         # Only the learned layers take the precision: scales and reference values stay float64.
         head.mlp.to(DTYPES[spec.precision])
         heads[head_name(entry)] = head
-    return Network(trunk, heads, spec)
+    return SplitNetwork(trunk, heads, spec) if spec.split_depth else Network(trunk, heads, spec)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kimgnn.nn.activations import ShiftedSoftplus
 from kimgnn.nn.basis import GaussianBasis
 from kimgnn.nn.cutoffs import make_cutoff
+from kimgnn.nn.inputs import GraphInputs
 from kimgnn.nn.options import Options
 
 
@@ -127,40 +128,26 @@ class SchNet(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    def layers(self) -> nn.ModuleList:
+        """Return the message-passing layers."""
+        return self.interactions
+
     def potential_refusal(self) -> str:
         """Return why this cannot be a staged potential, or an empty string: a SchNet always can."""
         return ""
 
-    def forward(
-        self,
-        z: Tensor,
-        edge_index: Tensor,
-        edge_vectors: Tensor,
-        node_counts: list[int],
-        edge_counts: list[int],
-        pairs: tuple[Tensor, Tensor, list[int]] | None = None,
-    ) -> Tensor:
-        """Return node features ``(node_counts[-1], hidden_channels)``.
-
-        Args:
-            z: ``(n_nodes,)`` int64, atomic numbers.
-            edge_index: ``(2, n_edges)`` int64, sender and receiver.
-            edge_vectors: ``(n_edges, 3)`` float, Å, receiver minus sender.
-            node_counts: Nodes, from the first, that each layer updates (see `kimgnn.models.network`).
-            edge_counts: Edges, from the first, that each layer uses.
-            pairs: An edge of each pair of atoms ``(n_pairs,)``, the pair of each edge ``(n_edges,)``, and the number of
-                pairs, from the first, that each layer uses: filters are computed once for an edge and its reverse.
-        """
-        sender, receiver = edge_index[0], edge_index[1]
-        filter_counts = edge_counts
+    def forward(self, inputs: GraphInputs) -> Tensor:
+        """Return node features ``(node_counts[-1], hidden_channels)``; pairs share what depends on distances."""
+        sender, receiver = inputs.edge_index[0], inputs.edge_index[1]
+        vectors, filter_counts, pairs = inputs.edge_vectors, inputs.edge_counts, inputs.pairs
         if pairs is not None:
-            edge_vectors, filter_counts = edge_vectors.index_select(0, pairs[0]), pairs[2]
-        distances = torch.linalg.vector_norm(edge_vectors.to(self.embedding.weight.dtype), dim=-1)
+            vectors, filter_counts = vectors.index_select(0, pairs[0]), pairs[2]
+        distances = torch.linalg.vector_norm(vectors.to(self.embedding.weight.dtype), dim=-1)
         basis = self.basis(distances)
         envelope = self.envelope(distances)
-        x = self.embedding(z)
+        x = self.embedding(inputs.z)
         for layer, interaction in enumerate(self.interactions):
-            nodes, edges, filters = node_counts[layer], edge_counts[layer], filter_counts[layer]
+            nodes, edges, filters = inputs.node_counts[layer], inputs.edge_counts[layer], filter_counts[layer]
             pair_of_edge: Tensor | None = None
             if pairs is not None:
                 pair_of_edge = pairs[1][:edges]

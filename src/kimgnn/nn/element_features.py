@@ -1,6 +1,41 @@
-"""Features of an element from a fixed table."""
+"""What an atom begins with: features of its element, learned or from a fixed table."""
 
+from typing import Final
+
+import torch
 from torch import Tensor, nn
+
+N_PROPERTIES: Final = 92
+"""Width of CGCNN's table of binned properties."""
+
+_BUILTIN: Final = ("embedding", "onehot", "properties")
+
+
+def check_element_features(name: str) -> None:
+    """Do nothing if ``name`` is what `make_element_features` takes.
+
+    Raises:
+        ValueError: It is not.
+    """
+    if name not in _BUILTIN and not name.endswith(".json"):
+        raise ValueError(f"element_features must be {', '.join(_BUILTIN)} or a .json file (got {name!r})")
+
+
+def make_element_features(name: str, channels: int, max_z: int) -> nn.Module:
+    """Return what makes ``(n_nodes, channels)`` features of atomic numbers ``(n_nodes,)``.
+
+    Args:
+        name: ``embedding`` (learned), ``onehot``, ``properties`` (CGCNN's 92 binned ones) or a JSON file in CGCNN's
+            format. Of the last two the table is given later, by `ElementTable.set_table`.
+        channels: Features that come out.
+        max_z: Largest atomic number that is embedded or one-hot.
+    """
+    if name == "embedding":
+        return nn.Embedding(max_z + 1, channels)
+    if name == "onehot":
+        return ElementTable(torch.eye(max_z + 1), channels)
+    # Until the table is there, whatever is computed is NaN.
+    return ElementTable(torch.full((119, N_PROPERTIES), torch.nan), channels)
 
 
 class ElementTable(nn.Module):

@@ -19,8 +19,10 @@ from kimgnn.fields import (
     PAIR_OF_EDGE,
     SHIFTS,
     STRESS,
+    TRIPLETS,
     Z,
 )
+from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.derivatives import forces_from_edges, gradient, strain_derivative, stress_from_strain
 
 
@@ -35,17 +37,7 @@ class EdgeNetwork(Protocol):
     num_layers: int
     heads: nn.ModuleDict
 
-    def __call__(
-        self,
-        z: Tensor,
-        edge_index: Tensor,
-        edge_vectors: Tensor,
-        node_counts: list[int],
-        edge_counts: list[int],
-        pairs: tuple[Tensor, Tensor, list[int]] | None,
-        node_graph: Tensor | None,
-        n_graphs: int,
-    ) -> dict[str, Tensor]:
+    def __call__(self, inputs: GraphInputs) -> dict[str, Tensor]:
         """Return what each head says: ``energy`` are atomic energies, ``(n_nodes,)`` float64, eV."""
 
 
@@ -83,12 +75,25 @@ class Potential(nn.Module):
             vectors = coords.index_select(0, receiver) - coords.index_select(0, sender) + graph[SHIFTS]
             vectors.requires_grad_(derive)
             layers = self.network.num_layers
-            pairs = None
+            pairs, triplets = None, None
             if EDGE_OF_PAIR in graph:
                 pairs = (graph[EDGE_OF_PAIR], graph[PAIR_OF_EDGE], [graph[EDGE_OF_PAIR].shape[0]] * layers)
+            if TRIPLETS in graph:
+                first, second = graph[TRIPLETS]
+                triplets = (first, second, [first.shape[0]] * layers)
             node_graph, n_graphs = graph_of_node(graph), cell.shape[0]
             result = self.network(
-                graph[Z], edge_index, vectors, [n_nodes] * layers, [n_edges] * layers, pairs, node_graph, n_graphs
+                GraphInputs(
+                    graph[Z],
+                    edge_index,
+                    vectors,
+                    [n_nodes] * layers,
+                    [n_edges] * layers,
+                    pairs,
+                    triplets,
+                    node_graph,
+                    n_graphs,
+                )
             )
             if self.has_energy:
                 atomic = result[ENERGY]

@@ -39,7 +39,8 @@ def fit_spec(model: Mapping[str, Any], configurations: Sequence[Configuration], 
         )
     fits = {"energy": _fit_energy_head, "property": _fit_property_head, "classification": _fit_classification_head}
     heads = [fits[head["type"]](head, configurations, species) for head in model["heads"]]
-    return NetworkSpec(model["architecture"], model["options"], heads, list(species), model["precision"])
+    options, precision, depth = model["options"], model["precision"], model["split_depth"]
+    return NetworkSpec(model["architecture"], options, heads, list(species), precision, depth)
 
 
 def set_element_features(network: Network, configurations: Iterable[Configuration]) -> None:
@@ -57,7 +58,7 @@ def set_element_features(network: Network, configurations: Iterable[Configuratio
         table = element_feature_table(source)
         require_elements(table, configurations, source)
         trunk: Any = network.trunk
-        trunk.set_element_features(torch.from_numpy(table))
+        trunk.elements.set_table(torch.from_numpy(table))
 
 
 def _fit_energy_head(

@@ -607,8 +607,8 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
     def _check_network(self, before: Mapping[str, Any] | None) -> None:
         """Refuse the weights of another network: some would fit, and mean something else."""
         now = None if self.spec is None else self.spec.to_dict()
-        for name in ("architecture", "options", "species", "precision"):
-            if before and now and before[name] != now[name]:
+        for name in ("architecture", "options", "species", "precision", "split_depth"):
+            if before and now and before.get(name, 0) != now[name]:
                 raise TrainingError(
                     f"the run has a network with another {name}",
                     where=f"model.{name}",

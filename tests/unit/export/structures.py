@@ -14,6 +14,7 @@ from kimgnn.export.contract import StagedGraph
 from kimgnn.export.staged import stage_by_hop
 from kimgnn.models.checkpoint import Checkpoint
 from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.derivatives import forces_from_edges
 from kimgnn.transforms.neighbors import find_neighbors
 
@@ -115,7 +116,7 @@ def energies_and_gradient(network: Network, graph: StagedGraph) -> tuple[Tensor,
     """What PyTorch says, without shared pairs."""
     z = torch.tensor([atomic_numbers[symbol] for symbol in network.spec.species])[graph.species_codes]
     vectors = graph.edge_vectors.clone().requires_grad_()
-    energies = network.atomic_energies(z, graph.edge_index, vectors, graph.node_counts, graph.edge_counts)
+    energies = network(GraphInputs(z, graph.edge_index, vectors, graph.node_counts, graph.edge_counts))["energy"]
     (gradient,) = torch.autograd.grad(energies.sum(), vectors, allow_unused=True)
     return energies.detach(), torch.zeros_like(vectors) if gradient is None else gradient
 

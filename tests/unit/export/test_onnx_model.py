@@ -14,6 +14,7 @@ from kimgnn.export import onnx_model
 from kimgnn.export.contract import INPUTS, OUTPUTS, StagedGraph
 from kimgnn.export.onnx_model import export_onnx
 from kimgnn.models.network import Network
+from kimgnn.nn.inputs import GraphInputs
 
 METADATA = {"species": "Si C", "cutoff": "4.0"}
 
@@ -105,17 +106,17 @@ class _OtherSums(nn.Module):
     def potential_refusal(self) -> str:
         return ""
 
-    def forward(self, z, edge_index, edge_vectors, node_counts, edge_counts, pairs=None) -> Tensor:
-        sender, receiver = edge_index[0], edge_index[1]
-        lengths = torch.linalg.vector_norm(edge_vectors, dim=1)
+    def forward(self, inputs: GraphInputs) -> Tensor:
+        sender, receiver = inputs.edge_index[0], inputs.edge_index[1]
+        lengths = torch.linalg.vector_norm(inputs.edge_vectors, dim=1)
         envelope = (torch.cos(lengths * (torch.pi / 4.0)) * 0.3 + 0.3) ** 3 * (lengths < 4.0)
-        x = self.embedding(z)
+        x = self.embedding(inputs.z)
         # The parity of the node's number, of all nodes, ghosts included.
         parity = torch.zeros(x.shape[0], 8, dtype=x.dtype).index_add(
             0, sender, (envelope * 0.1).unsqueeze(1).expand(-1, 8)
         )
         x = x + parity
-        for nodes, edges in zip(node_counts, edge_counts, strict=True):
+        for nodes, edges in zip(inputs.node_counts, inputs.edge_counts, strict=True):
             terms = nn.functional.softplus(x[sender[:edges]] * 0.7) * envelope[:edges, None]
             x = x[:nodes] + torch.zeros(nodes, 8, dtype=x.dtype).index_add(0, receiver[:edges], terms)
         return x

@@ -6,6 +6,7 @@ from kliff.transforms.configuration_transforms.graphs import RadialGraph
 from structures import CUTOFF, mixed_configuration, small_network
 
 from kimgnn.export.staged import stage_by_hop
+from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 
@@ -21,9 +22,8 @@ def test_staged_equals_periodic(n_layers: int) -> None:
     every_edge = graph[f"edge_index{n_layers - 1}"]
     nodes, edges, staged, node_counts, edge_counts = stage_by_hop(every_edge, contributing, n_layers)
     positions = graph.coords[nodes]
-    atomic = net.atomic_energies(
-        graph.z[nodes], staged, positions[staged[1]] - positions[staged[0]], node_counts, edge_counts
-    )
+    vectors = positions[staged[1]] - positions[staged[0]]
+    atomic = net(GraphInputs(graph.z[nodes], staged, vectors, node_counts, edge_counts))["energy"]
 
     assert torch.equal(nodes[: node_counts[-1]], torch.nonzero(contributing).view(-1))
     assert torch.equal(nodes[staged], every_edge[:, edges])

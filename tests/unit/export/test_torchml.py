@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from kimgnn.errors import ExportError
 from kimgnn.export.torchml import export_module, export_network, order_species, parameter_file
+from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.potential import CoordinatePotential, Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 
@@ -98,7 +99,7 @@ def test_isolated_atom_and_its_padding(mode: str) -> None:
     coords = torch.tensor([[0.0, 0, 0], [999, 999, 999]], dtype=torch.float64)
     empty = torch.zeros(2, 0, dtype=torch.int64)
     energies = export_network(net, ["C", "Si"])(species, coords, empty, empty, torch.tensor([0, 1]))
-    alone = net.atomic_energies(torch.tensor([14]), empty, torch.zeros(0, 3).double(), [1, 1], [0, 0])
+    alone = net(GraphInputs(torch.tensor([14]), empty, torch.zeros(0, 3).double(), [1, 1], [0, 0]))["energy"]
     torch.testing.assert_close(energies[:1], alone)
     assert energies[1] == 0
 

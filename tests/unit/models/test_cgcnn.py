@@ -14,10 +14,10 @@ from torch_geometric.nn import CGConv
 
 from kimgnn.data.element_features import element_feature_table
 from kimgnn.data.from_atoms import configuration_from_atoms
-from kimgnn.errors import ModelError
 from kimgnn.models.cgcnn import CGCNN, CGCNNOptions, GatedConvolution
 from kimgnn.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.crystal_graph import CrystalGraph
 from kimgnn.transforms.graph import AtomGraph
@@ -96,7 +96,7 @@ def test_same_outputs_as_pyg_with_its_weights(precision: str, tolerance: float, 
         scale = float(x.detach().abs().max())
         torch.testing.assert_close(found / scale, x / scale, rtol=0, atol=tolerance)
     # In float32, seventy neighbours' rounding errors add up over three layers.
-    torch.testing.assert_close(trunk(*inputs) / scale, x / scale, rtol=0, atol=10 * tolerance)
+    torch.testing.assert_close(trunk(GraphInputs(*inputs)) / scale, x / scale, rtol=0, atol=10 * tolerance)
 
 
 def test_same_outputs_as_the_authors_layer_in_training() -> None:
@@ -130,7 +130,7 @@ def test_shared_convolution_is_equation_4() -> None:
     sums = torch.stack([torch.cat([x[sender], basis], 1)[receiver == i].sum(0) for i in range(8)])
     own = x @ layer.of_receiver.weight.T + layer.of_receiver.bias
     expected = nn.functional.softplus(sums @ weight.T + own)
-    torch.testing.assert_close(trunk(*inputs), expected, rtol=0, atol=1e-13)
+    torch.testing.assert_close(trunk(GraphInputs(*inputs)), expected, rtol=0, atol=1e-13)
 
 
 def test_gaussians_are_the_papers() -> None:
@@ -204,11 +204,11 @@ def test_prefixes_and_pairs_give_what_the_whole_graph_gives(options: dict) -> No
     edges = torch.tensor([[1, 2, 0, 3, 0, 4, 1, 2], [0, 0, 1, 1, 2, 2, 3, 4]])
     vectors = torch.zeros(8, 3, dtype=torch.float64)
     vectors[:, 0] = position[edges[1]] - position[edges[0]]
-    whole = network.atomic_energies(z, edges, vectors, [5, 5], [8, 8])[:1]
-    staged = network.atomic_energies(z, edges[:, :6], vectors[:6], [3, 1], [6, 2])
+    whole = network(GraphInputs(z, edges, vectors, [5, 5], [8, 8]))["energy"][:1]
+    staged = network(GraphInputs(z, edges[:, :6], vectors[:6], [3, 1], [6, 2]))["energy"]
     torch.testing.assert_close(staged, whole, rtol=0, atol=1e-13)
     pairs = (torch.tensor([0, 1, 3, 5]), torch.tensor([0, 1, 0, 2, 1, 3, 2, 3]), [4, 4])
-    paired = network.atomic_energies(z, edges, vectors, [5, 5], [8, 8], pairs)[:1]
+    paired = network(GraphInputs(z, edges, vectors, [5, 5], [8, 8], pairs))["energy"][:1]
     torch.testing.assert_close(paired, whole, rtol=0, atol=1e-13)
 
 
@@ -217,16 +217,16 @@ def test_an_atom_without_neighbours_and_a_batch_without_edges() -> None:
     trunk = make_network().trunk.train()
     with pytest.warns(UserWarning, match="1 of 1 atoms have no neighbour"):
         graph = CrystalGraph(5.0)(configuration_from_atoms(Atoms("Si")))
-    assert trunk(*inputs_of(graph, 3)).isfinite().all()
+    assert trunk(GraphInputs(*inputs_of(graph, 3))).isfinite().all()
     crystal = CrystalGraph(5.0)(configuration_from_atoms(rattled()))
-    assert trunk(*inputs_of(Batch.from_data_list([graph, crystal]), 3)).isfinite().all()
+    assert trunk(GraphInputs(*inputs_of(Batch.from_data_list([graph, crystal]), 3))).isfinite().all()
 
 
 def test_without_convolution_structure_is_not_seen() -> None:
     """Atoms stay what their elements say, however they are arranged."""
     trunk = make_network(convolution="none").trunk
     graph = CrystalGraph(5.0)(configuration_from_atoms(rattled()))
-    assert torch.equal(trunk(*inputs_of(graph, trunk.num_layers)), trunk.elements(graph.z))
+    assert torch.equal(trunk(GraphInputs(*inputs_of(graph, trunk.num_layers))), trunk.elements(graph.z))
 
 
 def test_dropout_samples_only_when_it_is_switched_on() -> None:
@@ -236,7 +236,7 @@ def test_dropout_samples_only_when_it_is_switched_on() -> None:
     assert energy_of(network, atoms) == energy_of(network, atoms)
     inputs = inputs_of(PeriodicGraph(5.0)(configuration_from_atoms(atoms)), 3)
     network.trunk.dropout.train()
-    assert not torch.equal(network.trunk(*inputs), network.trunk(*inputs))
+    assert not torch.equal(network.trunk(GraphInputs(*inputs)), network.trunk(GraphInputs(*inputs)))
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_a_table_of_elements_goes_into_the_checkpoint(source: str, tmp_path: Pat
         source = str(path)
     network = make_network(element_features=source, **POTENTIAL)
     assert np.isnan(energy_of(network, rattled()))  # it has no table yet
-    network.trunk.set_element_features(torch.from_numpy(element_feature_table(source)))
+    network.trunk.elements.set_table(torch.from_numpy(element_feature_table(source)))
     network.eval()
     energy = energy_of(network, rattled())
     assert np.isfinite(energy)
@@ -285,12 +285,6 @@ def test_a_table_of_elements_goes_into_the_checkpoint(source: str, tmp_path: Pat
     assert energy_of(again, rattled()) == energy
     if source != "properties":
         assert np.isnan(energy_of(again, bulk("Ge")))
-
-
-def test_an_embedding_takes_no_table() -> None:
-    """Nothing is silently ignored."""
-    with pytest.raises(ModelError, match="take no table"):
-        make_network().trunk.set_element_features(torch.zeros(119, 3))
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from kliff.dataset import Configuration
 from torch_geometric.nn import SchNet as PyGSchNet
 
 from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 
@@ -116,8 +117,8 @@ def test_prefixes_give_what_the_whole_graph_gives():
     edges = torch.tensor([[1, 2, 0, 3, 0, 4, 1, 2], [0, 0, 1, 1, 2, 2, 3, 4]])
     vectors = torch.zeros(8, 3, dtype=torch.float64)
     vectors[:, 0] = position[edges[1]] - position[edges[0]]
-    whole = network.atomic_energies(z, edges, vectors, [5, 5], [8, 8])[:1]
-    staged = network.atomic_energies(z, edges[:, :6], vectors[:6], [3, 1], [6, 2])
+    whole = network(GraphInputs(z, edges, vectors, [5, 5], [8, 8]))["energy"][:1]
+    staged = network(GraphInputs(z, edges[:, :6], vectors[:6], [3, 1], [6, 2]))["energy"]
     torch.testing.assert_close(staged, whole, rtol=0, atol=1e-14)
 
 

@@ -10,6 +10,7 @@ from torch_geometric.data import Batch
 
 from kimgnn.errors import ModelError
 from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.derivatives import VOIGT
 from kimgnn.physics.potential import CoordinatePotential, Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph
@@ -143,9 +144,8 @@ def test_coordinate_potential_agrees(potential: Potential, crystal: Atoms):
         def forward(self, z, coords, edge_index0, shifts, contributions):
             vectors = coords[edge_index0[1]] - coords[edge_index0[0]] + shifts
             layers = potential.network.num_layers
-            atomic = potential.network.atomic_energies(
-                z, edge_index0, vectors, [len(z)] * layers, [edge_index0.shape[1]] * layers
-            )
+            nodes, edges = [len(z)] * layers, [edge_index0.shape[1]] * layers
+            atomic = potential.network(GraphInputs(z, edge_index0, vectors, nodes, edges))["energy"]
             return atomic.new_zeros(int(contributions.max()) + 1).index_add(0, contributions, atomic)[::2]
 
     names = ["z", "coords", "edge_index0", "shifts", "contributions"]

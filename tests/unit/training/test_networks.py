@@ -8,7 +8,7 @@ from kimgnn.errors import DataError, ManifestError, ModelError
 from kimgnn.models.network import NetworkSpec, build_network
 from kimgnn.training.networks import fit_spec, load_torchscript, set_element_features
 
-MODEL = {"architecture": "schnet", "options": {"cutoff": 4.0}, "precision": "double"}
+MODEL = {"architecture": "schnet", "options": {"cutoff": 4.0}, "precision": "double", "split_depth": 0}
 
 
 def configuration(symbols, energy, forces=None):
