@@ -47,7 +47,8 @@ def export_onnx(network: Network, metadata: Mapping[str, str]) -> ModelProto:
     replace_scatters(module, layers)
     fold_shifts(module)
     keep_constants_exact(module)
-    model = pad_and_unpad(_to_onnx(module, layers), layers, float(network.cutoff))
+    reach = float(network.angle_cutoff) if network.uses_triplets else None
+    model = pad_and_unpad(_to_onnx(module, network), layers, float(network.cutoff), reach)
     onnx.helper.set_model_props(model, dict(metadata))
     model.producer_name = "kimgnn"
     check_onnx(model)
@@ -85,12 +86,12 @@ def _reduction(node: onnx.NodeProto) -> str:
     return next((attribute.s.decode() for attribute in node.attribute if attribute.name == "reduction"), "none")
 
 
-def _to_onnx(module: GraphModule, layers: int) -> ModelProto:
+def _to_onnx(module: GraphModule, network: Network) -> ModelProto:
     """Return what torch's exporter makes of a traced network on padded graphs."""
-    inputs = example_inputs(layers)
-    n_edges, n_pairs, n_receivers = inputs[1].shape[1], inputs[3].shape[0], inputs[5].shape[0]
+    example = example_inputs(network)
+    n_edges, n_pairs, n_receivers = (len(example[name]) for name in ("edge_vectors", "edge_of_pair", "nodes_0"))
     tables = [(n_receivers, n_edges // n_receivers), (n_pairs,), (n_pairs,), (n_edges,)]
-    inputs += [torch.zeros(shape, dtype=torch.int64) for shape in tables]
+    inputs = [*example.values(), *(torch.zeros(shape, dtype=torch.int64) for shape in tables)]
     dynamic = torch.export.Dim.DYNAMIC
     shapes = [{0: dynamic} for _ in inputs]
     shapes[1] = {1: dynamic}
@@ -104,7 +105,7 @@ def _to_onnx(module: GraphModule, layers: int) -> ModelProto:
                 verbose=False,
                 opset_version=OPSET,
                 dynamic_shapes=tuple(shapes),
-                input_names=padded_names(layers),
+                input_names=padded_names(example),
                 output_names=["padded_energies", "padded_gradient"],
             )
     except Exception as error:  # torch raises many kinds on what it cannot export

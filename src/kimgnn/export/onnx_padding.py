@@ -2,16 +2,18 @@
 
 In a padded graph every receiver has equally many edges, so that a receiver's edges are a row of a table and sums over
 edges need no scatter (see `kimgnn.export.sums`). Rows are filled up with edges that count for nothing, all of pair 0:
-their vectors are twice the cutoff long, where every envelope and its slope are exactly zero.
+their vectors are twice the cutoff long, where every envelope and its slope are exactly zero. Triplets, of networks that
+use them, are those of the edges that are short enough; where there are none, there is one that counts for nothing, for
+ONNX Runtime's reductions of no rows have the wrong shape.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 import onnx.parser
 from onnx import ModelProto, compose, helper
 
 from kimgnn.export.sums import TABLES
-from kimgnn.export.tracing import input_names
 
 OPSET: Final = 20
 
@@ -92,7 +94,48 @@ pad (int64[n_nodes] species_codes, int64[2, n_edges] edge_index, double[n_edges,
   pairs_of_layer_and_far = Add (pairs_of_layer, ones)
   edges_of_layer = Mul (node_counts, degree)
   {layers}
+  {triplets}
 }}
+"""
+
+_TRIPLETS: Final = """
+  second_axis = Constant <value_ints = [1]> ()
+  reach = Constant <value = double[1] {{{reach!r}}}> ()
+  squares = Mul (padded_edge_vectors, padded_edge_vectors)
+  squared_lengths = ReduceSum <keepdims = 0> (squares, second_axis)
+  squared_reach = Mul (reach, reach)
+  is_inner = Less (squared_lengths, squared_reach)
+
+  n_seconds = Gather (edges_of_layer, ones)
+  n_candidates = Mul (n_seconds, degree)
+  all_candidates = Squeeze (n_candidates)
+  candidates = Range (zero, all_candidates, one)
+  candidate_second = Div (candidates, degree)
+  place_among_firsts = Mod (candidates, degree)
+  candidate_sender = Gather (padded_sender, candidate_second)
+  first_of_firsts = Mul (candidate_sender, degree)
+  candidate_first = Add (first_of_firsts, place_among_firsts)
+  first_is_inner = Gather (is_inner, candidate_first)
+  second_is_inner = Gather (is_inner, candidate_second)
+  is_triplet = And (first_is_inner, second_is_inner)
+  found_triplets = NonZero (is_triplet)
+  found_numbers = Reshape (found_triplets, flat)
+  n_found = Shape (found_numbers)
+  are_none = Equal (n_found, zeros)
+  n_missing = Cast <to = 7> (are_none)
+  any_candidate = ConstantOfShape <value = int64[1] {{0}}> (n_missing)
+  which = Concat <axis = 0> (found_numbers, any_candidate)
+  triplet_first = Gather (candidate_first, which)
+  triplet_second = Gather (candidate_second, which)
+"""
+
+_TRIPLETS_OF_LAYER: Final = """
+  layer_after_{k} = Constant <value_ints = [{after}]> ()
+  edges_after_{k} = Gather (edges_of_layer, layer_after_{k})
+  is_needed_{k} = Less (triplet_second, edges_after_{k})
+  is_needed_number_{k} = Cast <to = 7> (is_needed_{k})
+  count_triplets_{k} = ReduceSum <keepdims = 1> (is_needed_number_{k})
+  triplets_{k} = ConstantOfShape <value = int64[1] {{0}}> (count_triplets_{k})
 """
 
 _LAYER: Final = """
@@ -116,19 +159,19 @@ unpad (double[n_contributing] padded_energies, double[n_slots, 3] padded_gradien
 """
 
 
-def padded_names(layers: int) -> list[str]:
-    """Return the names that the inputs of a network on padded graphs must have, in the order of `trace`'s."""
-    names = [f"padded_{name}" if name in _CHANGED else name for name in input_names(layers)]
-    return [*names, *TABLES]
+def padded_names(names: Iterable[str]) -> list[str]:
+    """Return what the inputs of a network on padded graphs must be called, given those of `trace`."""
+    return [*(f"padded_{name}" if name in _CHANGED else name for name in names), *TABLES]
 
 
-def pad_and_unpad(network: ModelProto, layers: int, cutoff: float) -> ModelProto:
+def pad_and_unpad(network: ModelProto, layers: int, cutoff: float, angle_cutoff: float | None) -> ModelProto:
     """Return a model in the exported contract around one that works on padded graphs.
 
     Args:
         network: Inputs called as `padded_names` says; outputs ``padded_energies`` and ``padded_gradient``. Changed.
         layers: Message-passing layers.
         cutoff: Å.
+        angle_cutoff: Å; edges up to this length form triplets; ``None`` where none are used.
     """
     used = {name for node in network.graph.node for name in node.input}
     outputs = [value.name for value in network.graph.input if value.name in used and value.name != "species_codes"]
@@ -136,6 +179,7 @@ def pad_and_unpad(network: ModelProto, layers: int, cutoff: float) -> ModelProto
         opset=OPSET,
         far=2.0 * cutoff,
         layers="".join(_LAYER.format(k=layer) for layer in range(layers)),
+        triplets="" if angle_cutoff is None else _triplets(layers, angle_cutoff),
         outputs=", ".join(f"int64[_{name}] {name}" for name in outputs),
     )
     pad, unpad = onnx.parser.parse_model(text), onnx.parser.parse_model(_UNPAD.format(opset=OPSET))
@@ -148,3 +192,8 @@ def pad_and_unpad(network: ModelProto, layers: int, cutoff: float) -> ModelProto
         [*pad.graph.initializer, *inside.graph.initializer],
     )
     return helper.make_model(graph, opset_imports=network.opset_import, ir_version=network.ir_version)
+
+
+def _triplets(layers: int, angle_cutoff: float) -> str:
+    of_layers = [_TRIPLETS_OF_LAYER.format(k=layer, after=layer + 1) for layer in range(layers - 1)]
+    return _TRIPLETS.format(reach=angle_cutoff) + "".join(of_layers)

@@ -26,15 +26,22 @@ from kimgnn.models.checkpoint import Checkpoint
 from kimgnn.models.network import Network
 from kimgnn.models.tasks import Task, tasks_of
 from kimgnn.nn.inputs import GraphInputs
+from kimgnn.nn.states import StateInput, state_inputs_of
 from kimgnn.registry import TRANSFORMS
 from kimgnn.transforms.nearest import Ties
 
-PROPERTY_CONTRACT: Final = 1
-"""The version of all this."""
+PROPERTY_CONTRACT: Final = 2
+"""The version of all this; 1 knew no optional inputs."""
 
 PROPERTY_INPUTS: Final = ("z", "edge_index", "edge_vectors")
 """(n_atoms,) int64 atomic numbers; (2, n_edges) int64 sender and receiver; (n_edges, 3) float64, Å, receiver minus
 sender."""
+
+TRIPLETS_INPUT: Final = "triplets"
+"""A further input of networks of angles: (2, n_triplets) int64, an edge, and one that begins where it ends."""
+
+STATES_INPUT: Final = "states"
+"""A further input of networks with state inputs: (n_states,) float64, numbers, and the index of a class, from 0."""
 
 DEVIATION: Final = "_deviation"
 """Follows a head's name in the name of the standard deviation that it predicts."""
@@ -42,7 +49,7 @@ DEVIATION: Final = "_deviation"
 METADATA_FILE: Final = "kimgnn.json"
 """Where the metadata stand in a TorchScript archive, which holds extra files."""
 
-GRAPHS: Final = ("PeriodicGraph", "CrystalGraph")
+GRAPHS: Final = ("PeriodicGraph", "CrystalGraph", "LineGraph")
 """Transforms whose graph a file's metadata can tell."""
 
 
@@ -57,6 +64,10 @@ class PropertyDescription:
         cutoff: Reach of an edge, Å.
         max_neighbors: Edges that an atom receives, from its nearest neighbours; ``None`` for all within the cutoff.
         ties: How `kimgnn.transforms.nearest` treats equally near neighbours.
+        triplets: The file takes triplets of edges too.
+        angle_neighbors: Only edges from so many nearest neighbours form triplets; ``None`` for all.
+        angle_cutoff: Å; only edges up to this length do; ``None`` for all.
+        states: What has to be known of a structure besides, in the order in which the file takes it.
     """
 
     tasks: list[Task]
@@ -65,6 +76,16 @@ class PropertyDescription:
     cutoff: float
     max_neighbors: int | None = None
     ties: Ties = "break"
+    triplets: bool = False
+    angle_neighbors: int | None = None
+    angle_cutoff: float | None = None
+    states: tuple[StateInput, ...] = ()
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs, in their order."""
+        further = {TRIPLETS_INPUT: self.triplets, STATES_INPUT: bool(self.states)}
+        return [*PROPERTY_INPUTS, *(name for name, there in further.items() if there)]
 
     @property
     def output_names(self) -> list[str]:
@@ -82,6 +103,8 @@ class PropertyDescription:
             "cutoff": repr(self.cutoff),
             "max_neighbors": "all" if self.max_neighbors is None else str(self.max_neighbors),
             "ties": self.ties,
+            "angles": json.dumps([self.triplets, self.angle_neighbors, self.angle_cutoff]),
+            "states": json.dumps([asdict(state) for state in self.states], ensure_ascii=False),
         }
 
     @classmethod
@@ -96,6 +119,8 @@ class PropertyDescription:
             float(metadata["cutoff"]),
             None if nearest == "all" else int(nearest),
             "keep" if ties == "keep" else "break",
+            *json.loads(metadata.get("angles", "[]")),
+            states=tuple(StateInput(**state) for state in json.loads(metadata.get("states", "[]"))),
         )
 
 
@@ -122,10 +147,14 @@ def describe_properties(checkpoint: Checkpoint) -> PropertyDescription:
         graph.cutoff,
         getattr(graph, "max_neighbors", None),
         getattr(graph, "ties", "break"),
+        network.uses_triplets,
+        getattr(graph, "angle_neighbors", None),
+        getattr(graph, "angle_cutoff", None) or getattr(network.trunk, "angle_cutoff", None),
+        tuple(state_inputs_of(network.spec.options)),
     )
     if not description.tasks:
         raise ExportError("the network has no property or classification head", where="model.heads")
-    names = [*PROPERTY_INPUTS, *description.output_names]
+    names = [*description.input_names, *description.output_names]
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise ExportError(
             "the file of properties would have two inputs or outputs of one name",
@@ -153,6 +182,8 @@ class ExportedProperties(nn.Module):
         super().__init__()
         self.network = _with_fixed_normalization(network.with_heads(lambda name: name != ENERGY))
         self.num_layers = network.num_layers
+        self.uses_triplets = network.uses_triplets
+        self.uses_states = bool(network.state_inputs)
         self.decoders = nn.ModuleDict({name: _decoder(name, head) for name, head in self.network.heads.items()})
         numbers = [atomic_numbers[symbol] for symbol in network.spec.species]
         # An unknown element is computed as a known one, so that no table is too short, and then marked.
@@ -161,17 +192,39 @@ class ExportedProperties(nn.Module):
         self.known_z[numbers], self.unknown[numbers] = torch.tensor(numbers), 0.0
         self.eval().requires_grad_(False)
 
-    def forward(self, z: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> dict[str, Tensor]:
+    def forward(
+        self,
+        z: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        triplets: Tensor | None = None,
+        states: Tensor | None = None,
+    ) -> dict[str, Tensor]:
         """Return the outputs by name: ``(components,)``, ``(n_atoms, components)`` or ``(n_classes,)``.
 
         Args:
             z: ``(n_atoms,)`` int64, atomic numbers; at least one.
             edge_index: ``(2, n_edges)`` int64, sender and receiver.
             edge_vectors: ``(n_edges, 3)`` float64, Å, receiver minus sender.
+            triplets: ``(2, n_triplets)`` int64, of networks that use them.
+            states: ``(n_states,)`` float64, of networks that use them.
+
+        Raises:
+            ValueError: They are missing.
         """
+        found: tuple[Tensor, Tensor, list[int]] | None = None
+        if self.uses_triplets:
+            if triplets is None:
+                raise ValueError("this file takes triplets of edges as its fourth input")
+            found = (triplets[0], triplets[1], [triplets.shape[1]] * self.num_layers)
+        of_structure: Tensor | None = None
+        if self.uses_states:
+            if states is None:
+                raise ValueError("this file takes states as its last input")
+            of_structure = states.unsqueeze(0)
         nodes, edges = [z.shape[0]] * self.num_layers, [edge_index.shape[1]] * self.num_layers
         known_z = self.known_z.index_select(0, z)
-        inputs = GraphInputs(known_z, edge_index, edge_vectors, nodes, edges)
+        inputs = GraphInputs(known_z, edge_index, edge_vectors, nodes, edges, None, found, None, 1, of_structure)
         learned = self.network(inputs)
         unknown = self.unknown.index_select(0, z).sum()
         n_atoms = torch.ones_like(z).sum(0, keepdim=True)

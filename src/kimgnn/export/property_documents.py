@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kimgnn.export import documents
-from kimgnn.export.property_contract import DEVIATION, PropertyDescription
+from kimgnn.export.property_contract import DEVIATION, STATES_INPUT, PropertyDescription
 from kimgnn.models.checkpoint import Checkpoint
 from kimgnn.models.tasks import Task
+from kimgnn.nn.states import StateInput
 
 
 def property_readme(
@@ -60,7 +61,7 @@ def how_to_use(description: PropertyDescription, files: list[str]) -> str:
 | `z` | (n_atoms,) | int64 | atomic numbers |
 | `edge_index` | (2, n_edges) | int64 | sender and receiver of each edge, in any order |
 | `edge_vectors` | (n_edges, 3) | float64 | Å, position of the receiver minus that of the sender |
-
+{_TRIPLETS_ROW if description.triplets else ""}{_states_row(description.states)}
 The edges are those of {graph_in_words(description)}. Sizes are free, no edges at all included.
 
 | output | shape | unit | |
@@ -70,6 +71,19 @@ All are float64, and NaN where the structure has another element than {", ".join
 returns a dictionary by these names; the metadata (`kimgnn.json` in the TorchScript archive) repeat all this.
 
 {_example(description, (onnx or files)[0])}"""
+
+
+_TRIPLETS_ROW = "| `triplets` | (2, n_triplets) | int64 | an edge, and one that begins at the atom where it ends |\n"
+
+
+def _states_row(states: Sequence[StateInput]) -> str:
+    if not states:
+        return ""
+    meanings = "; ".join(
+        f"{state.name}: " + (", ".join(f"{index} {name}" for index, name in enumerate(state.classes)) or "a number")
+        for state in states
+    )
+    return f"| `{STATES_INPUT}` | ({len(states)},) | float64 | {meanings} |\n"
 
 
 def graph_in_words(description: PropertyDescription) -> str:
@@ -106,6 +120,25 @@ nearest = order[rank < {description.max_neighbors}]
 sender, receiver, vectors = sender[nearest], receiver[nearest], vectors[nearest]
 """
         note = "\nAmong equally near neighbours these lines take any, where kimgnn does as said above.\n"
+    inputs = 'inputs = {"z": atoms.numbers.astype(np.int64), "edge_index": edge_index, "edge_vectors": vectors}'
+    if description.triplets:
+        inner = "np.ones(len(sender), dtype=bool)"
+        if description.angle_neighbors is not None:
+            inner = f"rank[rank < {description.max_neighbors}] < {description.angle_neighbors}"
+        elif description.angle_cutoff is not None:
+            inner = f"np.linalg.norm(vectors, axis=1) < {description.angle_cutoff!r}"
+        inputs = f"""\
+inner = {inner}  # edges that form triplets
+follows = (receiver[None, :] == sender[:, None]) & inner & inner[:, None]
+second, first = np.nonzero(follows)
+{inputs}
+inputs["triplets"] = np.stack([first, second])"""
+    known = ""
+    if description.states:
+        values = {state.name: state.classes[0] if state.classes else state.mean for state in description.states}
+        known = f"\natoms.info |= {values!r}  # of this structure"
+        numbers = [0.0 if state.classes else state.mean for state in description.states]
+        inputs += f'\ninputs["{STATES_INPUT}"] = np.array({numbers!r})'
     outputs = "{output.name: value for output, value in zip(session.get_outputs(), session.run(None, inputs))}"
     if file.endswith(".onnx"):
         use = f"""\
@@ -115,7 +148,7 @@ print({outputs})"""
     else:
         use = f"""\
 module = torch.jit.load("{file}")
-print(module(*map(torch.from_numpy, inputs.values())))"""
+print(module(**{{name: torch.from_numpy(values) for name, values in inputs.items()}}))"""
         package = "torch"
     return f"""\
 With kimgnn:
@@ -123,7 +156,8 @@ With kimgnn:
 ```python
 from ase.io import read
 from kimgnn.export.property_runtimes import load_property_model
-print(load_property_model("{file}").predict([read("structure.cif")]))
+atoms = read("structure.cif"){known}
+print(load_property_model("{file}").predict([atoms]))
 ```
 
 Without it:
@@ -135,7 +169,7 @@ from ase.neighborlist import neighbor_list
 atoms = read("structure.cif")
 sender, receiver, vectors = neighbor_list("ijD", atoms, {description.cutoff!r})
 {nearest}edge_index = np.stack([sender, receiver]).astype(np.int64)
-inputs = {{"z": atoms.numbers.astype(np.int64), "edge_index": edge_index, "edge_vectors": vectors}}
+{inputs}
 {use}
 ```
 {note}"""

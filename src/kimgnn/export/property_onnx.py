@@ -15,9 +15,13 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from kimgnn.errors import ExportError
 from kimgnn.export.onnx_model import DECOMPOSITIONS, check_onnx, keep_constants_exact, without_notices
 from kimgnn.export.onnx_padding import OPSET
-from kimgnn.export.property_contract import PROPERTY_INPUTS, ExportedProperties
+from kimgnn.export.property_contract import PROPERTY_INPUTS, STATES_INPUT, TRIPLETS_INPUT, ExportedProperties
 from kimgnn.export.tracing import aten, without_effect
 from kimgnn.models.network import Network
+
+_COUNTED: Final = {"z": (0, "n_atoms"), "edge_index": (1, "n_edges"), "edge_vectors": (0, "n_edges"),
+                   TRIPLETS_INPUT: (1, "n_triplets")}  # fmt: skip
+"""Input -> the dimension of it that any number may be, and what it counts."""
 
 
 def write_onnx_properties(network: Network, path: str | Path, metadata: Mapping[str, str]) -> None:
@@ -37,16 +41,16 @@ def export_onnx_properties(network: Network, metadata: Mapping[str, str]) -> Mod
     """
     exported = ExportedProperties(network)
     inputs = _example_inputs(network)
-    names = list(exported(*inputs))
+    names = list(exported(**inputs))
 
-    def properties(z: Tensor, edge_index: Tensor, edge_vectors: Tensor) -> tuple[Tensor, ...]:
-        return tuple(exported(z, edge_index, edge_vectors).values())
+    def properties(*tensors: Tensor) -> tuple[Tensor, ...]:
+        return tuple(exported(**dict(zip(inputs, tensors, strict=True))).values())
 
     tracer = make_fx(properties, _DECOMPOSITIONS, tracing_mode="symbolic", _allow_non_fake_inputs=True)
     dynamic = torch.export.Dim.DYNAMIC
     try:
         with torch.no_grad():
-            module = tracer(*inputs)
+            module = tracer(*inputs.values())
         for node in list(module.graph.nodes):
             without_effect(node)
         module.graph.eliminate_dead_code()
@@ -54,12 +58,12 @@ def export_onnx_properties(network: Network, metadata: Mapping[str, str]) -> Mod
         with without_notices():
             program: Any = torch.onnx.export(
                 module.eval(),
-                tuple(inputs),
+                tuple(inputs.values()),
                 dynamo=True,
                 verbose=False,
                 opset_version=OPSET,
-                dynamic_shapes=({0: dynamic}, {1: dynamic}, {0: dynamic}),
-                input_names=list(PROPERTY_INPUTS),
+                dynamic_shapes=tuple({_COUNTED[name][0]: dynamic} if name in _COUNTED else {} for name in inputs),
+                input_names=list(inputs),
                 output_names=names,
             )
     except ExportError:
@@ -76,25 +80,25 @@ def export_onnx_properties(network: Network, metadata: Mapping[str, str]) -> Mod
 
 def _name_dimensions(model: ModelProto) -> None:
     """Call the dimensions of inputs and outputs by what they count."""
-    z, edge_index, edge_vectors = model.graph.input
-    atoms, *edges = (value.type.tensor_type.shape.dim[axis] for value, axis in
-                     ((z, 0), (edge_index, 1), (edge_vectors, 0)))  # fmt: skip
-    for output in model.graph.output:
-        for dimension in output.type.tensor_type.shape.dim:
-            if dimension.dim_param == atoms.dim_param:
-                dimension.dim_param = "n_atoms"
-    atoms.dim_param = "n_atoms"
-    for dimension in edges:
-        dimension.dim_param = "n_edges"
+    shapes = {value.name: value.type.tensor_type.shape.dim for value in (*model.graph.input, *model.graph.output)}
+    names = {shapes[name][axis].dim_param: count for name, (axis, count) in _COUNTED.items() if name in shapes}
+    for dimension in (dimension for shape in shapes.values() for dimension in shape if dimension.dim_param):
+        dimension.dim_param = names.get(dimension.dim_param, dimension.dim_param)
     model.graph.ClearField("value_info")
 
 
-def _example_inputs(network: Network) -> list[Tensor]:
+def _example_inputs(network: Network) -> dict[str, Tensor]:
     """Return a structure in which no two counts are equal: tracing tells dimensions by their sizes."""
-    n_atoms, n_edges = 7, 11
+    n_atoms, n_edges, n_triplets = 7, 11, 17
     ends = torch.arange(2 * n_edges).view(2, n_edges) % n_atoms
     known = int(ExportedProperties(network).known_z[0])
-    return [torch.full((n_atoms,), known), ends, torch.ones(n_edges, 3, dtype=torch.float64)]
+    structure = torch.full((n_atoms,), known), ends, torch.ones(n_edges, 3, dtype=torch.float64)
+    inputs = dict(zip(PROPERTY_INPUTS, structure, strict=True))
+    if network.uses_triplets:
+        inputs[TRIPLETS_INPUT] = torch.arange(2 * n_triplets).view(2, n_triplets) % n_edges
+    if network.state_inputs:
+        inputs[STATES_INPUT] = torch.zeros(len(network.state_inputs), dtype=torch.float64)
+    return inputs
 
 
 def _softplus(x: Tensor, beta: float = 1.0, threshold: float = 20.0) -> Tensor:

@@ -17,14 +17,23 @@ from ase.data import atomic_numbers, chemical_symbols
 from numpy.typing import NDArray
 
 from kimgnn.errors import DataError, ModelError
-from kimgnn.export.property_contract import METADATA_FILE, PROPERTY_CONTRACT, PROPERTY_INPUTS, PropertyDescription
+from kimgnn.export.property_contract import (
+    METADATA_FILE,
+    PROPERTY_CONTRACT,
+    PROPERTY_INPUTS,
+    STATES_INPUT,
+    TRIPLETS_INPUT,
+    PropertyDescription,
+)
 from kimgnn.models.tasks import Task
+from kimgnn.nn.states import read_states
+from kimgnn.transforms.angles import find_line_graph
 from kimgnn.transforms.nearest import find_nearest
 from kimgnn.transforms.neighbors import find_neighbors
-from kimgnn.transforms.structure import Structure
+from kimgnn.transforms.structure import Edges, Structure
 
-PropertyGraph: TypeAlias = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
-"""The inputs of a file of properties, in the order of `PROPERTY_INPUTS`."""
+PropertyGraph: TypeAlias = dict[str, NDArray[Any]]
+"""The inputs of a file of properties, in the order of `PropertyDescription.input_names`."""
 
 Values: TypeAlias = dict[str, NDArray[np.float64]]
 """Name of an output -> ``(components,)``, ``(n_atoms, components)`` or probabilities ``(n_classes,)``."""
@@ -53,12 +62,12 @@ class PropertyModel:
         """Return what the model says of each structure, by the names of its outputs, in the heads' units.
 
         Args:
-            structures: Periodic or not.
+            structures: Periodic or not, with the model's state inputs in their ``info``.
             names: What messages call them; their formulas by default.
 
         Raises:
             DataError: A structure has no atoms, an element that the model was not trained on, a position or cell that
-                is not finite, a periodic cell without volume, or two atoms at one place.
+                is not finite, a periodic cell without volume, two atoms at one place, or not all of the model's states.
         """
         called = names or [atoms.get_chemical_formula() for atoms in structures]
         return [self.evaluate(property_graph(atoms, self.description, name))
@@ -83,19 +92,27 @@ def property_graph(atoms: Atoms, description: PropertyDescription, name: str = "
         )
     positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
     z = atoms.numbers.astype(np.int64)
-    edge_index, shifts = find_edges(Structure(z, positions, cell, pbc, name), description)
-    sender, receiver = edge_index
-    return z, edge_index, positions[receiver] - positions[sender] + shifts
+    edges = find_edges(Structure(z, positions, cell, pbc, name), description)
+    sender, receiver = edges.edge_index
+    vectors = positions[receiver] - positions[sender] + edges.shifts
+    inputs = dict(zip(PROPERTY_INPUTS, (z, edges.edge_index, vectors), strict=True))
+    if edges.triplets is not None:
+        inputs[TRIPLETS_INPUT] = edges.triplets
+    if description.states:
+        inputs[STATES_INPUT] = np.array(read_states(description.states, atoms.info, name or "the structure"))
+    return inputs
 
 
-def find_edges(structure: Structure, description: PropertyDescription) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return sender and receiver ``(2, n_edges)``, and shifts ``(n_edges, 3)`` Å."""
+def find_edges(structure: Structure, description: PropertyDescription) -> Edges:
+    """Return the edges of the graph that the network was trained on."""
     if description.max_neighbors is None:
         _, coords, cell, pbc, name = structure
-        neighbors = find_neighbors(coords, cell, pbc, description.cutoff, name)
-        return neighbors.edge_index, neighbors.shifts
-    edges = find_nearest(structure, description.cutoff, description.max_neighbors, description.ties)
-    return edges.edge_index, edges.shifts
+        edges = Edges.of_all(find_neighbors(coords, cell, pbc, description.cutoff, name))
+    else:
+        edges = find_nearest(structure, description.cutoff, description.max_neighbors, description.ties)
+    if not description.triplets:
+        return edges
+    return find_line_graph(structure, edges, description.ties, description.angle_neighbors, description.angle_cutoff)
 
 
 def is_property_file(path: str | Path) -> bool:
@@ -142,7 +159,7 @@ def _load_torchscript(path: Path) -> PropertyModel:
     def evaluate(graph: PropertyGraph) -> Values:
         # The optimiser specialises the code for the sizes it saw.
         with torch.no_grad(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            outputs = module(*map(torch.from_numpy, graph))
+            outputs = module(**{name: torch.from_numpy(values) for name, values in graph.items()})
         return {name: values.numpy() for name, values in outputs.items()}
 
     return PropertyModel(evaluate, description, metadata)
@@ -155,7 +172,7 @@ def _load_onnx(path: Path) -> PropertyModel:
     names = description.output_names
 
     def evaluate(graph: PropertyGraph) -> Values:
-        return dict(zip(names, session.run(names, dict(zip(PROPERTY_INPUTS, graph, strict=True))), strict=True))
+        return dict(zip(names, session.run(names, graph), strict=True))
 
     return PropertyModel(evaluate, description, metadata)
 
@@ -180,7 +197,7 @@ def _onnx_session(path: Path) -> Any:
 
 def _described(path: Path, metadata: Mapping[str, str]) -> PropertyDescription:
     found = metadata.get("property_contract", "(none)")
-    if found != str(PROPERTY_CONTRACT):
+    if found not in ("1", str(PROPERTY_CONTRACT)):
         raise ModelError(
             "not a file of properties that this version of kimgnn exported",
             where=str(path),

@@ -34,7 +34,14 @@ def write_pt2(network: Network, path: str | Path) -> None:
     Raises:
         ExportError: The network cannot be a potential, no C++ compiler is found, or torch cannot compile it.
     """
-    inputs = example_inputs(network.num_layers)
+    if network.uses_triplets:
+        raise ExportError(
+            "a model of angles is not compiled ahead of time: its file would have to be given triplets of edges",
+            where="export.formats",
+            value="pt2",
+            allowed="torchscript, onnx",
+        )
+    inputs = list(example_inputs(network).values())
     module = trace(network)
     shapes: list[dict[int, Any]] = [{0: torch.export.Dim.DYNAMIC} for _ in inputs]
     shapes[1] = {1: torch.export.Dim.DYNAMIC}

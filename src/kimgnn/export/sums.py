@@ -72,10 +72,12 @@ def replace_scatters(module: GraphModule, layers: int) -> None:
 
 def _known_sums(module: GraphModule, tables: list[Node], layers: int) -> Iterator[_Sum]:
     """Yield the sums whose terms stand at known places."""
-    _, edge_index, edge_vectors, edge_of_pair, pair_of_edge, *prefixes = module.graph.find_nodes(op="placeholder")
+    inputs = {node.target: node for node in module.graph.find_nodes(op="placeholder")}
+    edge_index, edge_vectors = inputs["edge_index"], inputs["edge_vectors"]
+    edge_of_pair, pair_of_edge = inputs["edge_of_pair"], inputs["pair_of_edge"]
     edges_of_sender, first_of_pair, second_of_pair, pair_of_vector = tables
     nodes, edges, pairs = (
-        [shape_of(prefix)[0] for prefix in prefixes[start : start + layers]] for start in range(0, 3 * layers, layers)
+        [shape_of(inputs[f"{kind}_{layer}"])[0] for layer in range(layers)] for kind in ("nodes", "edges", "pairs")
     )
     edges[0], pairs[0] = shape_of(edge_index)[1], shape_of(edge_of_pair)[0]
     ends = {end.args[2]: end for end in edge_index.users if end.target is aten.select.int}

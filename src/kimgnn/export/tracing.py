@@ -41,16 +41,21 @@ def trace(network: Network, decompositions: Mapping[Any, Callable[..., Any]] | N
         edge_vectors: Tensor,
         edge_of_pair: Tensor,
         pair_of_edge: Tensor,
-        *prefixes: Tensor,
+        *rest: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        nodes, edges, pairs = (
-            [prefix.shape[0] for prefix in prefixes[start : start + layers]] for start in range(0, 3 * layers, layers)
+        bonds, prefixes = (rest[:2], rest[2:]) if network.uses_triplets else ((), rest)
+        nodes, edges, pairs, *others = (
+            [prefix.shape[0] for prefix in prefixes[start : start + layers]]
+            for start in range(0, len(prefixes), layers)
         )
-        # The first layer uses all edges and pairs: said so that no operation cuts them there.
+        # The first layer uses all edges, pairs and triplets: said so that no operation cuts them there.
         edges[0], pairs[0] = edge_index.shape[1], edge_of_pair.shape[0]
+        triplets: Any = None
+        if network.uses_triplets:
+            triplets = (*bonds, [bonds[0].shape[0], *others[0][1:]])
         vectors = edge_vectors.detach().requires_grad_()
         energies = potential.atomic_energies(
-            species_codes, edge_index, vectors, nodes, edges, (edge_of_pair, pair_of_edge, pairs), None
+            species_codes, edge_index, vectors, nodes, edges, (edge_of_pair, pair_of_edge, pairs), triplets
         )
         (gradient,) = torch.autograd.grad(energies.sum(), vectors)
         return energies.detach(), gradient
@@ -59,10 +64,10 @@ def trace(network: Network, decompositions: Mapping[Any, Callable[..., Any]] | N
         energy_and_gradient, dict(decompositions or {}), tracing_mode="symbolic", _allow_non_fake_inputs=True
     )
     try:
-        module = tracer(*example_inputs(layers))
+        module = tracer(*example_inputs(network).values())
     except Exception as error:  # torch raises many kinds on what it cannot trace
         raise ExportError(f"torch cannot trace the model and its gradient:\n{error}", where="export") from error
-    for node, name in zip(module.graph.find_nodes(op="placeholder"), input_names(layers), strict=True):
+    for node, name in zip(module.graph.find_nodes(op="placeholder"), example_inputs(network), strict=True):
         node.target = name
     for node in list(module.graph.nodes):
         _without_mutation(node)
@@ -74,32 +79,40 @@ def trace(network: Network, decompositions: Mapping[Any, Callable[..., Any]] | N
     return module.eval()
 
 
-def input_names(layers: int) -> list[str]:
-    """Return the names of the inputs of a traced network of ``layers`` layers.
+def example_inputs(network: Network) -> dict[str, Tensor]:
+    """Return the inputs of a traced network by name, of a graph in which no two counts are equal.
 
-    Those of `kimgnn.export.contract.StagedGraph`, with an edge of each pair and the pair of each edge in the place of
-    the reverse edges; then a tensor for each layer, whose length is how many nodes, edges or pairs it uses.
+    They are those of `kimgnn.export.contract.StagedGraph`, with an edge of each pair and the pair of each edge in the
+    place of the reverse edges and, of networks that use them, both edges of each triplet; then a tensor for each layer,
+    whose length is how many nodes, edges, pairs or triplets it uses. Tracing tells dimensions by their sizes; the graph
+    is a staged chain in which each receiver hears from the three nodes after it, and what the values of pairs and
+    triplets mean does not matter.
     """
-    names = ["species_codes", "edge_index", "edge_vectors", "edge_of_pair", "pair_of_edge"]
-    return names + [f"{kind}_{layer}" for kind in ("nodes", "edges", "pairs") for layer in range(layers)]
-
-
-def example_inputs(layers: int) -> list[Tensor]:
-    """Return inputs of a staged chain in which no two counts are equal: tracing tells dimensions by their sizes.
-
-    Each receiver hears from the three nodes after it; what the values of the pairs mean does not matter.
-    """
-    degree, hop = 3, 5
+    degree, hop, layers = 3, 5, network.num_layers
     n_receivers = [hop * (layers - layer) + 1 for layer in range(layers)]
     n_edges = [degree * count for count in n_receivers]
     n_pairs = [count - 1 for count in n_edges]
     receiver = torch.arange(n_receivers[0]).repeat_interleave(degree)
     sender = receiver + 1 + torch.arange(degree).repeat(n_receivers[0])
-    vectors = torch.ones(n_edges[0], 3, dtype=torch.float64)
     edges = torch.arange(n_edges[0])
-    prefixes = [torch.arange(count) for count in n_receivers + n_edges + n_pairs]
-    codes = torch.zeros(n_receivers[0] + hop, dtype=torch.int64)
-    return [codes, torch.stack([sender, receiver]), vectors, edges[1:], edges.clamp(max=n_pairs[-1] - 1), *prefixes]
+    inputs = {
+        "species_codes": torch.zeros(n_receivers[0] + hop, dtype=torch.int64),
+        "edge_index": torch.stack([sender, receiver]),
+        "edge_vectors": torch.ones(n_edges[0], 3, dtype=torch.float64),
+        "edge_of_pair": edges[1:],
+        "pair_of_edge": edges.clamp(max=n_pairs[-1] - 1),
+    }
+    counts = {"nodes": n_receivers, "edges": n_edges, "pairs": n_pairs}
+    if network.uses_triplets:
+        counts["triplets"] = [7 * count + 2 for count in n_edges]
+        second = torch.arange(counts["triplets"][0]) % n_edges[-1]
+        # Two tensors: one that is given twice is traced as one input.
+        inputs |= {"triplet_first": second.clone(), "triplet_second": second}
+    return inputs | {
+        f"{kind}_{layer}": torch.arange(count)
+        for kind, of_kind in counts.items()
+        for layer, count in enumerate(of_kind)
+    }
 
 
 def shape_of(node: Any) -> tuple[str, ...]:

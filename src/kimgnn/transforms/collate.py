@@ -55,16 +55,17 @@ def _is_edge_list(name: str) -> bool:
 
 
 def _joined(name: str, column: list[Tensor]) -> Tensor:
-    return torch.cat(column, 1 if _is_edge_list(name) else 0) if column[0].dim() else torch.stack(column)
+    in_columns = _is_edge_list(name) or name == fields.TRIPLETS
+    return torch.cat(column, 1 if in_columns else 0) if column[0].dim() else torch.stack(column)
 
 
 def _increments(name: str, columns: dict[str, list[Tensor]], graph_of_node: Tensor) -> Tensor | None:
     """Return what is added to each element of a joined field, so that it counts through the batch."""
     if _is_edge_list(name):
         return _repeated(_starts([len(z) for z in columns[fields.Z]]), [edges.shape[1] for edges in columns[name]])
-    if name == fields.EDGE_OF_PAIR:
+    if name in (fields.EDGE_OF_PAIR, fields.TRIPLETS):
         n_edges = [edges.shape[1] for edges in columns[fields.EDGE_INDEX]]
-        return _repeated(_starts(n_edges), [len(edges) for edges in columns[name]])
+        return _repeated(_starts(n_edges), [edges.shape[-1] for edges in columns[name]])
     if name == fields.PAIR_OF_EDGE:
         n_pairs = [len(edges) for edges in columns[fields.EDGE_OF_PAIR]]
         return _repeated(_starts(n_pairs), [len(pairs) for pairs in columns[name]])

@@ -36,6 +36,8 @@ class AtomGraph(PyGGraph):
             self.num_nodes = len(self[fields.Z])
 
     def __cat_dim__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if key == fields.TRIPLETS:
+            return 1
         return 0 if is_target(key) else super().__cat_dim__(key, value, *args, **kwargs)
 
     def __inc__(self, key: str, value: Any, *args: Any, **kwargs: Any) -> Any:
@@ -45,7 +47,7 @@ class AtomGraph(PyGGraph):
         # KLIFF's max(images) + 1 has no value for a graph without nodes.
         if key == fields.IMAGES:
             return int(value.max()) + 1 if len(value) else 0
-        if key == fields.EDGE_OF_PAIR:
+        if key in (fields.EDGE_OF_PAIR, fields.TRIPLETS):
             return self[fields.EDGE_INDEX].shape[1]
         if key == fields.PAIR_OF_EDGE:
             return self[fields.EDGE_OF_PAIR].shape[0]

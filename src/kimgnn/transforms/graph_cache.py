@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset
 from kimgnn import __version__, fields
 from kimgnn.cache import GRAPHS, Cache, user_folder
 from kimgnn.errors import KimgnnError
+from kimgnn.nn import triplets
 from kimgnn.transforms.graph import AtomGraph, attach_labels, is_target
 from kimgnn.transforms.graph_transform import GraphTransform
 
@@ -121,9 +122,9 @@ class CachedTransform:
 
 @lru_cache
 def _code_hash() -> str:
-    """Return the SHA-256 of the code beside this file, which makes the graphs: a new version is not always numbered."""
+    """Return the SHA-256 of the code that makes the graphs: a new version is not always numbered."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in [*sorted(Path(__file__).parent.glob("*.py")), Path(triplets.__file__)]:
         digest.update(path.read_bytes())
     return digest.hexdigest()
 

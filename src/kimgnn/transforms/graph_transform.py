@@ -86,6 +86,8 @@ class GraphTransform(ConfigurationTransform):
         graph[fields.SHIFTS] = torch.from_numpy(edges.shifts)
         if edges.pairs is not None:
             graph[fields.EDGE_OF_PAIR], graph[fields.PAIR_OF_EDGE] = map(torch.from_numpy, edges.pairs)
+        if edges.triplets is not None:
+            graph[fields.TRIPLETS] = torch.from_numpy(edges.triplets)
         edge_index = torch.from_numpy(edges.edge_index)
         for layer in range(self.n_layers):
             graph[f"edge_index{layer}"] = edge_index

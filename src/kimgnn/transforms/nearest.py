@@ -30,7 +30,7 @@ def find_nearest(structure: Structure, cutoff: float, count: int, ties: Ties) ->
     return Edges(neighbors.edge_index[:, nearest], neighbors.shifts[nearest], None)
 
 
-def nearest_edges(neighbors: Neighbors, structure: Structure, count: int, ties: Ties) -> NDArray[np.int64]:
+def nearest_edges(neighbors: Neighbors | Edges, structure: Structure, count: int, ties: Ties) -> NDArray[np.int64]:
     """Return which edges lead to the ``count`` nearest neighbours of each atom, sorted by receiver, nearest first.
 
     The neighbours of an atom form shells: a new one begins where the distance grows by more than `SAME`. Where the last

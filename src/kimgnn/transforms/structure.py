@@ -26,11 +26,13 @@ class Edges(NamedTuple):
     Attributes:
         pairs: The first edge of each pair ``(n_pairs,)`` and the pair of each edge ``(n_edges,)``, where every edge has
             its reverse.
+        triplets: An edge, and one that begins where it ends, ``(2, n_triplets)`` int64, sorted by the latter.
     """
 
     edge_index: NDArray[np.int64]
     shifts: NDArray[np.float64]
     pairs: tuple[NDArray[np.int64], NDArray[np.int64]] | None
+    triplets: NDArray[np.int64] | None = None
 
     @classmethod
     def of_all(cls, neighbors: Neighbors) -> Edges:
