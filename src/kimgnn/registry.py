@@ -8,6 +8,7 @@ A package adds an architecture with::
 
 from __future__ import annotations
 
+from functools import cached_property
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
@@ -29,12 +30,14 @@ class Registry:
         self._group = group
         self._builtin = builtin
 
+    @cached_property
     def _targets(self) -> dict[str, str]:
+        # To look through all packages that are installed takes longer than to check a manifest.
         return {point.name: point.value for point in entry_points(group=self._group)} | self._builtin
 
     def names(self) -> list[str]:
         """All names, sorted."""
-        return sorted(self._targets())
+        return sorted(self._targets)
 
     def get(self, name: str, where: str = "") -> Any:
         """Return the class that ``name`` stands for.
@@ -42,7 +45,7 @@ class Registry:
         Raises:
             ManifestError: No such name; the message lists the names and the nearest one.
         """
-        targets = self._targets()
+        targets = self._targets
         if name not in targets:
             raise ManifestError(
                 f"unknown {self.kind}",
@@ -58,7 +61,13 @@ class Registry:
 ARCHITECTURES = Registry(
     "architecture",
     "kimgnn.architectures",
-    {"cgcnn": "kimgnn.models.cgcnn:CGCNN", "schnet": "kimgnn.models.schnet:SchNet"},
+    {
+        "alignn": "kimgnn.models.alignn:ALIGNN",
+        "cgcnn": "kimgnn.models.cgcnn:CGCNN",
+        "gat": "kimgnn.models.gat:GAT",
+        "megnet": "kimgnn.models.megnet:MEGNet",
+        "schnet": "kimgnn.models.schnet:SchNet",
+    },
 )
 HEADS = Registry(
     "head",
@@ -74,6 +83,7 @@ TRANSFORMS = Registry(
     "kimgnn.transforms",
     {
         "CrystalGraph": "kimgnn.transforms.crystal_graph:CrystalGraph",
+        "LineGraph": "kimgnn.transforms.line_graph:LineGraph",
         "PeriodicGraph": "kimgnn.transforms.periodic_graph:PeriodicGraph",
         "RadialGraph": "kliff.transforms.configuration_transforms.graphs:RadialGraph",
     },

@@ -1,4 +1,4 @@
-"""CGCNN as a potential: every format agrees with PyTorch in every runtime, and the verification checks pass."""
+"""CGCNN and GAT as potentials: every format agrees with PyTorch in every runtime, and the checks of KIM pass."""
 
 from __future__ import annotations
 
@@ -18,18 +18,23 @@ from kimgnn.models.network import NetworkSpec, build_network
 from kimgnn.verify import gate
 from kimgnn.verify.verification import verify_model
 
-NAME = "Gate_CGCNN__MO_000000000014_000"
+NAMES = {"cgcnn": "Gate_CGCNN__MO_000000000014_000", "gat": "Gate_GAT__MO_000000000015_000"}
+
+OPTIONS = {
+    "cgcnn": {"normalization": "none"},
+    "gat": {"normalization": "layer", "score_activation": "silu", "num_heads": 3},
+}
 
 pytestmark = [pytest.mark.kim, pytest.mark.lammps]
 
 
-def checkpoint() -> Checkpoint:
-    """A CGCNN of silicon and carbon with random weights, and a structure of its data."""
+def checkpoint(architecture: str) -> Checkpoint:
+    """A network of silicon and carbon with random weights, and a structure of its data."""
     torch.manual_seed(0)
     options = {"cutoff": CUTOFF, "hidden_channels": 12, "num_convolutions": 2}
-    options |= {"normalization": "none", "cutoff_function": "polynomial"}
+    options |= {"cutoff_function": "polynomial", **OPTIONS[architecture]}
     head = {"type": "energy", "reference_energies": {"Si": -5.4, "C": -9.2}, "scale": 1.0}
-    network = build_network(NetworkSpec("cgcnn", options, [head], ["Si", "C"])).eval()
+    network = build_network(NetworkSpec(architecture, options, [head], ["Si", "C"])).eval()
     cell = silicon_carbide_structures()["cell"]
     sample = {"symbols": list(cell.symbols), "positions": cell.positions, "cell": cell.cell.array, "pbc": cell.pbc}
     transform = {"name": "CrystalGraph", "kwargs": {"cutoff": CUTOFF, "max_neighbors": None}}
@@ -39,18 +44,21 @@ def checkpoint() -> Checkpoint:
 @pytest.mark.parametrize(
     "formats", [["torchscript", "onnx"], pytest.param(["pt2"], marks=pytest.mark.slow)], ids="+".join
 )
-def test_it_passes_the_gate_and_the_checks(kim_collection: Path, tmp_path: Path, formats: list[str]) -> None:
+@pytest.mark.parametrize("architecture", NAMES)
+def test_it_passes_the_gate_and_the_checks(
+    architecture: str, kim_collection: Path, tmp_path: Path, formats: list[str]
+) -> None:
     """Python, ASE, LAMMPS on one rank and on two, for every structure of the gate; then the ten checks of KIM."""
-    exported = checkpoint()
+    exported, name = checkpoint(architecture), NAMES[architecture]
     approve = partial(gate.approve_exports, checkpoint=exported, rejected=tmp_path / "rejected.md")
-    folder = export_portable_model(exported, NAME, tmp_path, formats=formats, approve=approve)
+    folder = export_portable_model(exported, name, tmp_path, formats=formats, approve=approve)
     table = json.loads((folder / "parity.json").read_text())
     assert table["passed"]
     assert table["not_run"] == {}
     runtimes = ("Python", "ASE", "LAMMPS on 1 rank", "LAMMPS on 2 ranks")
     expected = [f"{FORMATS[chosen].file} in {where}" for chosen in formats for where in runtimes]
     assert sorted(table["differences"]) == sorted(expected)
-    for name in model_names(NAME, formats).values():
-        install_model(tmp_path / name, force=True)
-        failed = [result.check.name for result in verify_model(name).results if not result.outcome.passed]
+    for model in model_names(name, formats).values():
+        install_model(tmp_path / model, force=True)
+        failed = [result.check.name for result in verify_model(model).results if not result.outcome.passed]
         assert failed == []

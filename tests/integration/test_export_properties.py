@@ -5,23 +5,52 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from silicon_run import silicon, tiny_manifest
 
 from kimgnn import GNNLightningTrainer
 from kimgnn.cli.app import main
 from kimgnn.export.driver import install_model
+from kimgnn.export.property_package import export_properties
 from kimgnn.export.property_runtimes import load_property_model
+from kimgnn.models.checkpoint import Checkpoint
+from kimgnn.models.network import NetworkSpec, build_network
 from kimgnn.verify import gate
+from kimgnn.verify.property_gate import approve_properties
 from kimgnn.verify.simulators import ase_prediction
 
 NAME = "Multitask_Si__MO_000000000031_000"
 
-pytestmark = pytest.mark.kim
+
+@pytest.mark.parametrize(
+    ("architecture", "options"),
+    [
+        ("gat", {"cutoff": 4.0, "hidden_channels": 8, "num_convolutions": 2, "num_heads": 2}),
+        ("megnet", {"cutoff": 4.0, "num_blocks": 2, "hidden_channels": 8, "block_channels": 6, "set2set_channels": 4}),
+    ],
+)
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_softmax_over_edges_and_sets_in_both_formats(
+    architecture: str, options: dict[str, Any], precision: str, tmp_path: Path
+) -> None:
+    """Through the gate, with an atom that has no edge among its structures."""
+    torch.manual_seed(0)
+    head = {"type": "property", "target": "gap", "mean": [1.2], "spread": [0.7], "loss": "nll"}
+    network = build_network(NetworkSpec(architecture, options, [head], ["Si", "C"], precision)).eval()
+    checkpoint = Checkpoint(network, {"name": "CrystalGraph", "kwargs": {"cutoff": 4.0, "max_neighbors": 6}}, {})
+    folder = export_properties(
+        checkpoint, "it", tmp_path, formats=["torchscript", "onnx"],
+        approve=lambda folders: approve_properties(folders, checkpoint, tmp_path / "rejected.md"),
+    )  # fmt: skip
+    table = json.loads((folder / "parity.json").read_text())["properties"]
+    assert "one Si atom" in table["structures"]
+    assert sorted(table["differences"]) == ["properties.onnx", "properties.pt"]
 
 
 def labelled_silicon() -> list[Atoms]:
@@ -33,6 +62,7 @@ def labelled_silicon() -> list[Atoms]:
     return frames
 
 
+@pytest.mark.kim
 def test_a_trained_multitask_model_is_exported_whole(
     kim_collection: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,9 +14,10 @@ from ase.build import bulk
 from lightning.pytorch import Callback
 from silicon_run import silicon, tiny_manifest
 
-from kimgnn import GNNLightningTrainer
+from kimgnn import GNNLightningTrainer, cli
 from kimgnn.errors import DataError, ManifestError, TrainingError
 from kimgnn.evaluation.predict import predict
+from kimgnn.export.property_contract import describe_properties
 from kimgnn.models.checkpoint import load_checkpoint
 from kimgnn.physics.potential import Potential
 
@@ -185,18 +186,85 @@ def test_value_without_logarithm_is_told_wherever_it_is(manifest, tmp_path):
         GNNLightningTrainer(manifest([VOLUME | {"extensive": False, "transform": "log10"}], **changes))
 
 
-def test_element_that_only_the_test_set_has_is_told(manifest, tmp_path):
-    """Its features are the random ones that the network began with."""
+@pytest.mark.parametrize("species", [None, ["Ge", "Si"]])
+def test_element_that_only_the_test_set_has(manifest, tmp_path, monkeypatch, capsys, species):
+    """Its features are the random ones that the network began with: told, evaluated, but in no model that is used."""
     frames = labelled_silicon()
     frames[-1].symbols[0] = "Ge"
     ase.io.write(tmp_path / "silicon.xyz", frames, format="extxyz")
     (tmp_path / "test.txt").write_text("10\n11\n")
-    changes = ALONE | {
+    changes = {
         "training.test_dataset": {"test_indices": str(tmp_path / "test.txt")},
-        "transforms.configuration.kwargs.species": None,
+        "transforms.configuration.kwargs.species": species,
+        "training.epochs": 1,
     }
     with pytest.warns(UserWarning, match=r"test_dataset: 1 structures .*\(Ge\).*silicon\.xyz:11$"):
+        trainer = GNNLightningTrainer(manifest([VOLUME, {"type": "energy"}], **changes))
+    trainer.train()
+    assert np.isfinite(trainer.evaluate("test")["energy_mae"])
+    with pytest.raises(DataError, match=r"1 structures have elements .*\(Ge\).*evaluate\(\)"):
+        trainer.predict(frames)
+    assert load_checkpoint(trainer.run.path).spec.species == ["Si"]
+
+    folder = trainer.save_kim_model(tmp_path / "kim")
+    assert "\nspecies Si\n" in (folder / "kimgnn.param").read_text()
+    assert describe_properties(load_checkpoint(trainer.run.path)).species == ["Si"]
+    monkeypatch.chdir(tmp_path)
+    ase.io.write("good.xyz", frames[0], format="extxyz")
+    ase.io.write("strange.xyz", frames[-1], format="extxyz")
+    for number, model in enumerate((trainer.run.path, folder / "model.pt", folder / "properties.pt")):
+        arguments = ["predict", str(model), "good.xyz", "strange.xyz", "--output", f"{number}.csv"]
+        monkeypatch.setattr("sys.argv", ["kimgnn", *arguments])
+        with pytest.raises(SystemExit, match="1"):
+            cli.main()
+        told = capsys.readouterr().err.splitlines()[-1]
+        assert told.startswith(
+            "strange.xyz:0: the structure has a species that the model was not trained on (got 'Ge')"
+        )
+        with open(f"{number}.csv", newline="") as file:
+            assert [row["id"] for row in csv.DictReader(file)] == ["good.xyz:0"]
+    monkeypatch.setattr("sys.argv", ["kimgnn", "evaluate", str(trainer.run.path), "good.xyz", "strange.xyz"])
+    with (
+        pytest.raises(SystemExit, match="0"),
+        pytest.warns(UserWarning, match=r"1 structures .*\(Ge\).*strange\.xyz:0"),
+    ):
+        cli.main()
+    assert "volume" in capsys.readouterr().out
+
+
+def test_labels_that_no_head_reads_may_be_anything(manifest, tmp_path):
+    """Without an energy head, what is called energy is no energy."""
+    frames = labelled_silicon()
+    for atoms in frames:
+        atoms.calc = None
+        atoms.info["energy"] = "high"
+    ase.io.write(tmp_path / "silicon.xyz", frames, format="extxyz")
+    assert len(GNNLightningTrainer(manifest([VOLUME], **ALONE)).dataset) == 12
+    with pytest.raises(DataError, match="the energy is not numeric"):
+        GNNLightningTrainer(manifest([VOLUME, {"type": "energy"}]))
+
+
+def test_elements_outside_the_networks_table_are_left_out_or_stop_the_run(manifest, tmp_path):
+    """As the manifest says of whatever is wrong with a structure, also of those in files of their own."""
+    frames = labelled_silicon()
+    frames[3].symbols[0] = "Ge"
+    ase.io.write(tmp_path / "silicon.xyz", frames, format="extxyz")
+    ase.io.write(tmp_path / "test.xyz", frames[2:4], format="extxyz")
+    (tmp_path / "atoms.json").write_text('{"14": [1.0, 0.5]}')
+    changes = ALONE | {
+        "model.architecture": "cgcnn",
+        "model.options": {"element_features": str(tmp_path / "atoms.json"), "hidden_channels": 8},
+        "transforms.configuration.kwargs.species": None,
+        "training.test_dataset": {"path": str(tmp_path / "test.xyz")},
+    }
+    with pytest.raises(
+        DataError, match=r"silicon\.xyz:3: has elements that .*atoms\.json has no features of \(got 'Ge'"
+    ):
         GNNLightningTrainer(manifest([VOLUME], **changes))
+    with pytest.warns(UserWarning, match=r"1 entries are left out, \d+ stay:\n.*:[13]: has elements") as told:
+        trainer = GNNLightningTrainer(manifest([VOLUME], **changes, **{"dataset.on_error": "skip"}))
+    assert [str(item.message).partition(":")[0] for item in told] == ["dataset", "training.test_dataset"]
+    assert (len(trainer.dataset), len(trainer.splits["test"])) == (11, 1)
 
 
 def test_resuming_with_heads_that_predict_something_else_is_told(manifest):

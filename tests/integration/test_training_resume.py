@@ -16,7 +16,7 @@ import pytest
 import torch
 from lightning.pytorch import Callback
 from loguru import logger
-from silicon_run import tiny_manifest
+from silicon_run import tiny_manifest, write_silicon
 
 from kimgnn import GNNLightningTrainer
 from kimgnn.errors import TrainingError
@@ -160,6 +160,41 @@ def test_finished_run_says_so_and_returns(tmp_path):
     logger.remove(sink)
     assert_same(before, weights(again))
     assert sum("is finished" in message for message in said) == 2
+
+
+def test_files_of_their_own_are_those_that_the_run_began_with(tmp_path):
+    """Another validation file would choose other weights; a run of before these were recorded goes on."""
+    for name, seed in (("val", 1), ("test", 2), ("other", 3)):
+        write_silicon(tmp_path / f"{name}.xyz", 2, seed)
+
+    def changes(val, test, **more):
+        return {
+            "training.validation_dataset": val and {"path": str(tmp_path / val)},
+            "training.test_dataset": {"path": str(tmp_path / test)},
+            **more,
+        }
+
+    first = GNNLightningTrainer(tiny_manifest(tmp_path, changes("val.xyz", "test.xyz", **{"training.epochs": 1})))
+    first.train()
+    (first.run.path / ".finished").unlink()
+    resume = {"training.epochs": 2, "workspace.resume": str(first.run.path)}
+    for val, test, told in (("other.xyz", "test.xyz", "validation"), ("val.xyz", "other.xyz", "test")):
+        other = GNNLightningTrainer(tiny_manifest(tmp_path, changes(val, test, **resume)))
+        with pytest.raises(TrainingError, match=rf"training\.{told}_dataset: the structures of these files are not"):
+            other.train()
+    other = GNNLightningTrainer(tiny_manifest(tmp_path, changes(None, "test.xyz", **resume)))
+    with pytest.raises(TrainingError, match=r"training\.validation_dataset: the structures of these files are not"):
+        other.train()
+
+    content = torch.load(first.run.last, weights_only=True)
+    del content["kimgnn"]["data"]["file_hashes"]
+    whole = first.run.last.read_bytes()
+    torch.save(content, first.run.last)
+    GNNLightningTrainer(tiny_manifest(tmp_path, changes("other.xyz", "test.xyz", **resume)))._start_again()
+    first.run.last.write_bytes(whole)
+    again = GNNLightningTrainer(tiny_manifest(tmp_path, changes("val.xyz", "test.xyz", **resume)))
+    again.train()
+    assert again.run.finished
 
 
 def test_damaged_checkpoint_names_those_that_can_be_used(tmp_path):

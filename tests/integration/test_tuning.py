@@ -23,6 +23,7 @@ from silicon_run import tiny_manifest
 
 from kimgnn import cli
 from kimgnn.cli import tune as tuning_command
+from kimgnn.cli.alone import alone
 from kimgnn.errors import ManifestError, TrainingError
 from kimgnn.manifest import load_manifest
 from kimgnn.training import tuning
@@ -231,9 +232,9 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert messages.count("\n") == 1
     output, _ = command(0)
     assert output.startswith("0 of 1 trials to go")
-    with tuning_command._alone(search.folder):
+    with alone(search.folder, "Wait."):
         _, messages = command(1)
-        assert "another process searches here" in messages
+        assert "another process is at work here" in messages
     with pytest.raises(ManifestError):
         search_in(tmp_path, space={"model.options.chanels": {"type": "int", "low": 1, "high": 2}})
     _, messages = command(1)
@@ -253,7 +254,7 @@ def test_a_killed_search_goes_on_with_the_trial_that_was_under_way(tmp_path: Pat
             time.sleep(0.1)
         second = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert second.returncode == 1
-        assert "another process searches here" in second.stderr
+        assert "another process is at work here" in second.stderr
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()

@@ -45,19 +45,54 @@ def kimgnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
     return run
 
 
+COMMANDS = {
+    "validate": ["validate", "manifest.yaml"],
+    "train": ["train", "manifest.yaml"],
+    "endless": ["train", "endless.yaml"],
+}
+
+SESSION = """
+import json, os, signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+for name, arguments in json.loads(sys.argv[1]).items():
+    for stream, suffix in ((1, "txt"), (2, "log")):
+        os.dup2(os.open(f"{name}.{suffix}", os.O_WRONLY | os.O_CREAT), stream)
+    sys.argv = ["kimgnn", *arguments]
+    try:
+        from kimgnn.cli import main  # here, so that what imports say is in the log
+        main()
+    except SystemExit as left:
+        status = left.code or 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if status:
+        sys.exit(status)
+"""
+"""Runs one command after the other, with the output and messages of each in files, until one fails."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with data, a manifest, and what training leaves."""
+    """A folder with data, manifests, and what commands in a process of their own leave; Ctrl-C ends the last."""
     folder = tmp_path_factory.mktemp("user")
-    changes = {"training.epochs": 1, "export.model_name": NAME}
-    (folder / "manifest.yaml").write_text(yaml.safe_dump(tiny_manifest(folder, changes)))
-    script = "from kimgnn.cli import main; main()"
-    for command in (["validate", "manifest.yaml"], ["train", "manifest.yaml"]):
-        done = subprocess.run(
-            [sys.executable, "-c", script, *command], cwd=folder, capture_output=True, text=True, check=True
-        )
-        (folder / f"{command[0]}.txt").write_text(done.stdout)
-        (folder / f"{command[0]}.log").write_text(done.stderr)
+    for name, changes in {
+        "manifest": {"training.epochs": 1, "export.model_name": NAME},
+        "endless": {"training.epochs": 100_000, "model.name": "endless"},
+    }.items():
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(tiny_manifest(folder, changes)))
+    process = subprocess.Popen(
+        [sys.executable, "-c", SESSION, json.dumps(COMMANDS)], cwd=folder, env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not list(folder.glob("runs/endless_*/checkpoints/best.ckpt")):
+            assert process.poll() is None, {path.name: path.read_text() for path in folder.glob("*.log")}
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        (folder / "status").write_text(str(process.wait(timeout=60)))
+    finally:
+        process.kill()
     return folder
 
 
@@ -277,32 +312,11 @@ def test_doctor(kimgnn: Command, monkeypatch: pytest.MonkeyPatch, found: bool) -
     assert ("MISSING lmp" in kimgnn("doctor")[1]) is not found
 
 
-def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_goes_on(tmp_path: Path) -> None:
+def test_ctrl_c_leaves_a_checkpoint_and_the_command_that_goes_on(folder: Path) -> None:
     """Exit status 130, last.ckpt is there, and the message is the command that resumes the run."""
-    (tmp_path / "m.yaml").write_text(yaml.safe_dump(tiny_manifest(tmp_path, {"training.epochs": 100_000})))
-    script = (
-        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); from kimgnn.cli import main; main()"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, "train", "m.yaml"],
-        cwd=tmp_path,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while not list(tmp_path.glob("runs/tiny_*/checkpoints/best.ckpt")):
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        messages = process.communicate(timeout=60)[1]
-    finally:
-        process.kill()
-    (run,) = tmp_path.glob("runs/tiny_*")
-    assert process.returncode == 130
-    assert f"To go on: kimgnn train m.yaml --resume {run}" in messages
+    messages = (folder / "endless.log").read_text()
+    (run,) = folder.glob("runs/endless_*")
+    assert (folder / "status").read_text() == "130"
+    assert f"To go on: kimgnn train endless.yaml --resume {run}" in messages
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert "Traceback" not in messages

@@ -1,4 +1,4 @@
-"""The command line: ``kimgnn validate | train | tune | evaluate | predict | export | verify | driver | doctor``.
+"""The command line: ``kimgnn validate``, ``train``, ``tune``, ``compare``, ``predict``, ``export`` and others.
 
 Every command imports what it needs when it runs, so that ``kimgnn --help`` answers at once.
 """
@@ -14,9 +14,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kimgnn.cli.compare import compare
 from kimgnn.cli.data import data_app
+from kimgnn.cli.fusion import fusion
+from kimgnn.cli.importance import importance
 from kimgnn.cli.log import set_up_log
 from kimgnn.cli.predict import predict
+from kimgnn.cli.tasks import tasks
 from kimgnn.cli.tune import tune
 from kimgnn.errors import DataError, ExportError, KIMError, KimgnnError
 
@@ -95,12 +99,13 @@ def evaluate(
 ) -> None:
     """Compare predictions with the labels of files, which are read as the run's manifest reads its data."""
     set_up_log()
+    from kimgnn.data.requirements import unseen_elements
     from kimgnn.data.sources import read_configurations, source_of
     from kimgnn.evaluation.heads import compare_heads, head_metrics
     from kimgnn.evaluation.metrics import compare, error_metrics, metrics_table
     from kimgnn.evaluation.report import undefined_metrics, write_report
     from kimgnn.models.tasks import tasks_of
-    from kimgnn.training.targets import target_spec
+    from kimgnn.training.targets import labels_read, require_states, state_specs, target_spec
 
     trained = _load(run)
     tasks = tasks_of(trained.spec.heads)
@@ -109,8 +114,11 @@ def evaluate(
     if source["type"] in ("colabfit", "materials_project"):  # they read no file
         source |= source_of(files[0])
     source["path"] = paths
-    specs = list(dict.fromkeys(target_spec(task) for task in tasks))
-    configurations = read_configurations(source, targets=specs)
+    specs, states = list(dict.fromkeys(target_spec(task) for task in tasks)), state_specs(trained.spec.options)
+    configurations = read_configurations(source, targets=specs + states, labels=labels_read(trained.spec.heads))
+    require_states(configurations, states)
+    if told := unseen_elements(configurations, trained.spec.species):
+        warnings.warn(told, stacklevel=1)
     predictions = _predict(trained, configurations)
     parities = {"given": compare(predictions, configurations)}
     heads = {"given": compare_heads(tasks, predictions, configurations)}
@@ -126,6 +134,10 @@ def evaluate(
 
 app.command()(predict)
 app.command()(tune)
+app.command()(compare)
+app.command()(tasks)
+app.command()(fusion)
+app.command()(importance)
 
 
 @app.command()

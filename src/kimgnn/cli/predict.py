@@ -61,6 +61,15 @@ def predict(
             show_default=False,
         ),
     ] = None,
+    state: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="A state input of the model, such as temperature=300, for all structures; give it for each. By "
+            "default that of each structure in its file.",
+            show_default=False,
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the output.")] = False,
 ) -> None:
     """Predict properties, energy (eV), forces (eV/Å), stress (eV/Å³); a file that fails does not stop the others."""
@@ -74,11 +83,12 @@ def predict(
     if output is not None:
         _check_output(output, force, list(WRITERS))
     predictor = load_predictor(model)
+    states = _states(state or [], [known.name for known in predictor.states])
     if output is None:
         output = Path("predictions.extxyz" if predictor.is_potential else "predictions.csv")
         _check_output(output, force, list(WRITERS))
     with atomic_write(output) as stream, tqdm(unit=" structures", disable=None, leave=False) as bar:
-        run = _Run(predictor, WRITERS[output.suffix](stream, predictor.tasks), bar)
+        run = _Run(predictor, WRITERS[output.suffix](stream, predictor.tasks), bar, states)
         run.predict_files(files, format_name)
         if run.n_predicted == 0:
             raise DataError(problems=run.problems)
@@ -95,6 +105,7 @@ class _Run:
     predictor: Predictor
     writer: Writer
     bar: tqdm[NoReturn]
+    states: dict[str, str]
     n_predicted: int = 0
     problems: list[Problem] = field(default_factory=list)
 
@@ -109,6 +120,8 @@ class _Run:
                     found = read_structure_stream(sys.stdin, format_name or "extxyz", STDIN_NAME)
                 else:
                     found = read_structure_file(name, format_name)
+                for _, atoms in found:
+                    atoms.info |= self.states
                 self.predictor.check(found)  # now, before it spoils a batch
                 waiting.append(found)
             except DataError as error:
@@ -148,6 +161,18 @@ class _Run:
         for (identifier, atoms), prediction in zip(structures, predictions, strict=True):
             self.writer.write(identifier, atoms, prediction)
         self.n_predicted += len(structures)
+
+
+def _states(given: Sequence[str], known: Sequence[str]) -> dict[str, str]:
+    """Return the values of ``--state``, by name."""
+    values = {}
+    for option in given:
+        name, equals, value = option.partition("=")
+        if name not in known or not equals:
+            allowed = ", ".join(f"{name}=VALUE" for name in known) or "none: the model has no state inputs"
+            raise DataError("is not a state input of the model", where="--state", value=option, allowed=allowed)
+        values[name] = value
+    return values
 
 
 def _check_output(output: Path, force: bool, suffixes: Sequence[str]) -> None:

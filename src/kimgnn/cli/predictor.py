@@ -15,7 +15,7 @@ import torch
 from kimgnn.calculator import periodic_graph
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import DataError
-from kimgnn.evaluation.predict import Prediction, predict
+from kimgnn.evaluation.predict import Prediction, give_states, predict
 from kimgnn.export.contract import StagedGraph
 from kimgnn.export.property_contract import DEVIATION
 from kimgnn.export.property_runtimes import PROPERTY_LOADERS, PropertyModel, is_property_file, load_property_model
@@ -23,6 +23,7 @@ from kimgnn.export.runtimes import LOADERS, RunnableModel, load_exported
 from kimgnn.fields import ENERGY
 from kimgnn.models.checkpoint import load_checkpoint
 from kimgnn.models.tasks import Task, tasks_of
+from kimgnn.nn.states import StateInput, read_states, state_inputs_of
 from kimgnn.physics.derivatives import forces_from_edges, strain_derivative, stress_from_strain
 from kimgnn.physics.potential import Potential
 from kimgnn.registry import TRANSFORMS
@@ -44,20 +45,23 @@ class Predictor:
         tasks: What its property and classification heads predict.
         is_potential: Whether it predicts energy, forces and stress.
         species: Elements that it was trained on.
+        states: What it needs to know of a structure besides its atoms; it is in the ``info`` of the structures.
     """
 
     predict: Callable[[Structures], list[Prediction]]
     tasks: list[Task]
     is_potential: bool
     species: Sequence[str]
+    states: Sequence[StateInput] = ()
 
     def check(self, structures: Structures) -> None:
-        """Raise an error of the first structure with an element that the model was not trained on.
+        """Raise an error of the first structure with an element that the model was not trained on, or without a state.
 
         Raises:
             DataError: There is one.
         """
         for identifier, atoms in structures:
+            read_states(self.states, atoms.info, identifier)
             foreign = sorted(set(atoms.get_chemical_symbols()) - set(self.species))
             if foreign:
                 count = len(self.species)
@@ -77,9 +81,8 @@ def load_predictor(path: Path) -> Predictor:
     """
     if path.suffix in PROPERTY_LOADERS and is_property_file(path):
         properties = load_property_model(path)
-        return Predictor(
-            partial(_by_property_file, properties), properties.tasks, False, properties.description.species
-        )
+        about = properties.description
+        return Predictor(partial(_by_property_file, properties), about.tasks, False, about.species, about.states)
     if path.suffix in LOADERS:
         model = load_exported(path)
         return Predictor(partial(_by_exported, model), [], True, model.species)
@@ -87,18 +90,18 @@ def load_predictor(path: Path) -> Predictor:
     potential = Potential(trained.network)
     transform = TRANSFORMS.get(trained.transform["name"])(**trained.transform["kwargs"])
 
+    spec = trained.spec
+    states = state_inputs_of(spec.options)
+
     def by_network(structures: Structures) -> list[Prediction]:
         configurations = [
-            # without labels, which may be wrong here
-            configuration_from_atoms(
-                ase.Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc), identifier=identifier
-            )
-            for identifier, atoms in structures
+            configuration_from_atoms(atoms, identifier=identifier, labels=()) for identifier, atoms in structures
         ]
+        for configuration, (_, atoms) in zip(configurations, structures, strict=True):
+            give_states(configuration, states, atoms.info)
         return predict(potential, configurations, transform, batch_size=max(1, len(configurations)))
 
-    spec = trained.spec
-    return Predictor(by_network, tasks_of(spec.heads), ENERGY in trained.network.heads, spec.species)
+    return Predictor(by_network, tasks_of(spec.heads), ENERGY in trained.network.heads, spec.species, states)
 
 
 def _by_property_file(model: PropertyModel, structures: Structures) -> list[Prediction]:

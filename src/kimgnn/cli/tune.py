@@ -7,13 +7,14 @@ import os
 import pickle
 import sys
 import time
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from kimgnn.cli.alone import alone
 from kimgnn.cli.log import set_up_log
 from kimgnn.errors import KimgnnError, TrainingError
 
@@ -37,7 +38,8 @@ def tune(
         raise TrainingError("needs the package optuna", remedy="Run: pip install 'kimgnn[tune]'.") from error
 
     search = prepare(manifest)
-    with _alone(search.folder):
+    remedy = "Wait for it, or name another file in tuning.storage; for several trials at a time take --workers."
+    with alone(search.folder, remedy):
         left = begin(search)
         print(f"{left} of {search.tuning.trials} trials to go in {search.folder}")
         try:
@@ -48,27 +50,6 @@ def tune(
             print(f"To go on: kimgnn tune {manifest}", file=sys.stderr)
             raise
         print(_told(finish(search), search))
-
-
-def _alone(folder: Path) -> ExitStack:
-    """Keep other processes out of the folder until the context ends.
-
-    Raises:
-        TrainingError: Another process searches there.
-    """
-    from kimgnn.training.run_directory import RunDirectory
-
-    folder.mkdir(parents=True, exist_ok=True)
-    stack = ExitStack()
-    try:
-        stack.enter_context(RunDirectory(folder).lock())
-    except TrainingError as error:
-        raise TrainingError(
-            "another process searches here",
-            where=str(folder),
-            remedy="Wait for it, or name another file in tuning.storage; for several trials at a time take --workers.",
-        ) from error
-    return stack
 
 
 def _train(search: Search, left: int, workers: int) -> None:

@@ -10,6 +10,7 @@ from typing import Final
 
 from kimgnn.data.parsing import decoded, is_missing
 from kimgnn.data.records import Entry
+from kimgnn.data.table import refuse_doubled
 from kimgnn.errors import DataError, Problem, did_you_mean
 
 TABLE: Final = "id_prop.csv"
@@ -29,7 +30,7 @@ def read_cif_folder(folder: Path, table: str | None = None) -> Iterator[Entry | 
             left out.
 
     Raises:
-        DataError: The folder or the table cannot be read, or the table is empty.
+        DataError: The folder or the table cannot be read, or the table is empty or has two columns of one name.
 
     Warns:
         UserWarning: Files are left out.
@@ -79,6 +80,7 @@ def _table(path: Path, identifiers: Container[str]) -> tuple[list[str], list[tup
     _, first = rows[0]
     numbered = [(number, cells[0], cells[1:]) for number, cells in rows]
     if first[0] not in identifiers and len(first) > 1 and all(_is_name(cell) for cell in first[1:]):
+        refuse_doubled(first[1:], path)
         return first[1:], numbered[1:]
     stem = "target" if path.name == TABLE else path.stem
     n = len(first) - 1

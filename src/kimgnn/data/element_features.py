@@ -20,6 +20,9 @@ N_ELEMENTS: Final = len(chemical_symbols)
 PROPERTIES: Final = "properties"
 """Stands for the binned properties, in the place of a file's name."""
 
+WITHOUT_TABLE: Final = ("embedding", "onehot")
+"""Features of elements that need no table, in the place of a file's name."""
+
 _RANGES: Final = {
     "electronegativity": (0.5, 4.0),
     "covalent radius": (25.0, 250.0),
@@ -79,6 +82,26 @@ def elements_outside(table: NDArray[np.float64], configuration: Configuration) -
     return [symbol for symbol in sorted(set(configuration.species)) if np.isnan(table[atomic_numbers[symbol]]).any()]
 
 
+def within_table(
+    table: NDArray[np.float64], configurations: Iterable[Configuration], source: str
+) -> tuple[list[Configuration], list[Problem]]:
+    """Return the structures of whose elements a table has features, and which elements of the others it lacks.
+
+    Args:
+        table: From `element_feature_table`.
+        configurations: Structures.
+        source: What the table was made from.
+    """
+    within, problems = [], []
+    for configuration in configurations:
+        if missing := elements_outside(table, configuration):
+            name = configuration.identifier or f"configuration {configuration.metadata.get('index', '(no index)')}"
+            problems.append(Problem(name, f"has elements that {source} has no features of", ", ".join(missing)))
+        else:
+            within.append(configuration)
+    return within, problems
+
+
 def require_elements(table: NDArray[np.float64], configurations: Iterable[Configuration], source: str) -> None:
     """Do nothing if a table has features of every element.
 
@@ -90,15 +113,7 @@ def require_elements(table: NDArray[np.float64], configurations: Iterable[Config
     Raises:
         DataError: Of each structure with other elements, which these are.
     """
-    problems = [
-        Problem(
-            configuration.identifier or f"configuration {configuration.metadata.get('index', '(no index)')}",
-            f"has elements that {source} has no features of",
-            ", ".join(missing),
-        )
-        for configuration in configurations
-        if (missing := elements_outside(table, configuration))
-    ]
+    _, problems = within_table(table, configurations, source)
     if problems:
         raise DataError(problems=problems)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import ase
@@ -46,6 +46,7 @@ def configuration_from_atoms(
     units: Mapping[str, str] | None = None,
     stress_positive: str = "tension",
     identifier: str = "",
+    labels: Sequence[str] = LABELS,
 ) -> Configuration:
     """Return ``atoms`` as a KLIFF configuration, labels in eV, eV/Å and eV/Å³, ``None`` where it has none.
 
@@ -55,6 +56,7 @@ def configuration_from_atoms(
         units: Label -> unit in the file; by default eV, eV/Å and eV/Å³.
         stress_positive: What a positive stress in the file means, ``tension`` or ``compression``.
         identifier: What messages call it: ``file.xyz:12``.
+        labels: Those to read; what the file has of others is not looked at.
 
     Raises:
         DataError: No atoms, an unknown element, or a label that is not numeric, not finite or of the wrong shape.
@@ -72,27 +74,27 @@ def configuration_from_atoms(
         )
     keys = {label: label for label in LABELS} | dict(keys or {})
     units = UNITS | dict(units or {})
-    labels = {}
-    for label in LABELS:
+    values = {}
+    for label in labels:
         factor = conversion(label, units[label], where=f"dataset.units.{label}")
         if label == STRESS and stress_positive == "compression":
             factor = -factor
         found = find_label(atoms, label, keys[label])
         if found is not None:
-            labels[label] = factor * checked_label(found, label, len(atoms), f"{identifier} ({keys[label]})".strip())
+            values[label] = factor * checked_label(found, label, len(atoms), f"{identifier} ({keys[label]})".strip())
     configuration = Configuration(
         cell=np.array(atoms.cell),
         species=atoms.get_chemical_symbols(),
         coords=atoms.get_positions(),
         PBC=[bool(periodic) for periodic in atoms.pbc],
-        energy=float(labels[ENERGY]) if ENERGY in labels else None,
-        forces=labels.get(FORCES),
-        stress=labels.get(STRESS),
+        energy=float(values[ENERGY]) if ENERGY in values else None,
+        forces=values.get(FORCES),
+        stress=values.get(STRESS),
         identifier=identifier or None,
     )
     configuration.metadata = {
         "identifier": identifier,
         KEYS: keys,
-        KEYS_PRESENT: {label: keys_present(atoms, label) for label in LABELS if label not in labels},
+        KEYS_PRESENT: {label: keys_present(atoms, label) for label in labels if label not in values},
     }
     return configuration

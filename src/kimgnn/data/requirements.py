@@ -1,17 +1,39 @@
-"""What training needs of the data, checked before it starts."""
+"""What training and predictions need of the data, checked before they start."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Final
 
 import numpy as np
 from kliff.dataset import Configuration
 
 from kimgnn.data.labels import KEYS, KEYS_PRESENT, has_label
-from kimgnn.data.statistics import label_counts
+from kimgnn.data.statistics import label_counts, species_of
 from kimgnn.errors import DataError, Problem, did_you_mean
 from kimgnn.fields import LABELS, STRESS
+
+SHOWN: Final = 5
+"""Structures that a message about many of them names."""
+
+
+def unseen_elements(configurations: Sequence[Configuration], seen: Collection[str]) -> str:
+    """Return that structures have elements that were not trained on, which, and which structures; or nothing.
+
+    Args:
+        configurations: Any.
+        seen: Elements of the training set.
+    """
+    found = [item for item in configurations if not set(seen).issuperset(item.species)]
+    if not found:
+        return ""
+    elements = ", ".join(symbol for symbol in species_of(found) if symbol not in seen)
+    names = [item.identifier or f"configuration {item.metadata.get('index', '(no index)')}" for item in found[:SHOWN]]
+    return (
+        f"{len(found)} structures have elements that no structure to train on has ({elements}), so that nothing is "
+        f"learned of them: {', '.join(names)}{', ...' if len(found) > SHOWN else ''}"
+    )
 
 
 def require_labels(configurations: Sequence[Configuration], weights: Mapping[str, float | None]) -> None:

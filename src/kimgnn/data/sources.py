@@ -23,6 +23,7 @@ from kliff.dataset import Configuration, Dataset
 
 from kimgnn.cache import STRUCTURES, Cache, user_folder
 from kimgnn.data.cif_folder import TABLE, read_cif_folder
+from kimgnn.data.element_features import WITHOUT_TABLE, element_feature_table, within_table
 from kimgnn.data.from_atoms import attach_values, configuration_from_atoms, values_of
 from kimgnn.data.labels import checked_label, find_label, has_label
 from kimgnn.data.matbench import read_matbench
@@ -49,12 +50,13 @@ CRYSTALS: Final = ("cif_folder", "table", "matbench", "materials_project")
 DATABASES: Final = ("db", "json")
 """ASE's names of the formats of its databases."""
 
-SHOWN: Final = 5
-"""Ids that a message about many of them names."""
-
 
 def read_configurations(
-    dataset: Mapping[str, Any], where: str = "dataset", targets: Sequence[TargetSpec] = ()
+    dataset: Mapping[str, Any],
+    where: str = "dataset",
+    targets: Sequence[TargetSpec] = (),
+    labels: Sequence[str] = LABELS,
+    element_features: str | None = None,
 ) -> list[Configuration]:
     """Return the structures that a manifest's ``dataset`` block names, in the order of files and frames or rows.
 
@@ -69,6 +71,9 @@ def read_configurations(
             ``on_error``, and what belongs to one type, as in the manifest.
         where: Dotted path of the block, for messages.
         targets: What heads learn; ``dataset["targets"]`` says where it is, by default under its own name.
+        labels: Of energy, forces and stress, what an energy head learns; the others are neither read nor checked.
+        element_features: The table of elements that the network begins with, by the name or file that its options have;
+            structures with other elements are bad ones. ``None``, or what needs no table, allows all.
 
     Returns:
         Configurations with labels in eV, eV/Å, eV/Å³, ``None`` where missing; ``metadata`` holds ``index``, the
@@ -77,7 +82,7 @@ def read_configurations(
 
     Raises:
         DataError: A file is missing, empty, unreadable or without structures, or a structure, label, target or weight
-            is bad: all of them are told, by identifier.
+            is bad, or an id is there already: all of them are told, by identifier.
         ManifestError: An unknown type, unit or slice.
 
     Warns:
@@ -92,9 +97,14 @@ def read_configurations(
         configurations = _from_colabfit(dataset, where)
     else:
         records = _records(dataset, kind, where, problems)
-        configurations = list(_configurations(records, dataset, kind, targets, problems))
+        configurations = list(_configurations(records, dataset, kind, targets, labels, problems))
     configurations, bad_targets = encode_targets(configurations, targets)
-    _report(problems + bad_targets, len(configurations), dataset, where)
+    problems += bad_targets
+    if element_features is not None and element_features not in WITHOUT_TABLE:
+        table = element_feature_table(element_features)
+        configurations, bad_elements = within_table(table, configurations, element_features)
+        problems += bad_elements
+    _report(problems, len(configurations), dataset, where)
     for index, configuration in enumerate(configurations):
         configuration.metadata = {"index": index}
     apply_weights(configurations, dataset.get("weights"), where=f"{where}.weights")
@@ -185,10 +195,9 @@ def _report(problems: list[Problem], n_left: int, dataset: Mapping[str, Any], wh
 def _records(dataset: Mapping[str, Any], kind: str, where: str, problems: list[Problem]) -> list[Record]:
     if kind in CRYSTALS:
         entries = _sliced(set_aside(_entries(dataset, kind, where), problems), dataset.get("slices"), where)
-        _warn_of_repeated(entries, where)
-        return list(set_aside(parsed(entries, _cache(dataset)), problems))
+        return list(set_aside(parsed(_without_copies(entries, problems), _cache(dataset)), problems))
     frames = _frames(_files(dataset.get("path"), kind, f"{where}.path"), dataset.get("id_column"))
-    return _sliced(set_aside(frames, problems), dataset.get("slices"), where)
+    return _without_copies(_sliced(set_aside(frames, problems), dataset.get("slices"), where), problems)
 
 
 def _cache(dataset: Mapping[str, Any]) -> Cache | None:
@@ -214,12 +223,18 @@ def _entries(dataset: Mapping[str, Any], kind: str, where: str) -> Iterator[Entr
             yield from read_table(path, dataset.get("id_column"), dataset.get("structure_column"), where)
 
 
-def _warn_of_repeated(entries: Sequence[Entry], where: str) -> None:
-    counts = Counter(entry.identifier for entry in entries)
-    repeated = [identifier for identifier, count in counts.items() if count > 1]
-    if repeated:
-        shown = ", ".join(repeated[:SHOWN]) + (", and so on" if len(repeated) > SHOWN else "")
-        warnings.warn(f"{where}: {len(repeated)} ids are there more than once: {shown}.", stacklevel=2)
+def _without_copies(items: Sequence[Item], problems: list[Problem]) -> list[Item]:
+    """Return the first item of each id; the others go to ``problems``: copies could be in two parts of the data."""
+    counts: Counter[str] = Counter()
+    first = []
+    for item in items:
+        counts[item.identifier] += 1
+        if (number := counts[item.identifier]) == 1:
+            first.append(item)
+        else:
+            remedy = "Keep one of them, or give each an id of its own."
+            problems.append(Problem(f"{item.identifier}, number {number}", "the id is there already", remedy=remedy))
+    return first
 
 
 def _configurations(
@@ -227,14 +242,18 @@ def _configurations(
     dataset: Mapping[str, Any],
     kind: str,
     targets: Sequence[TargetSpec],
+    labels: Sequence[str],
     problems: list[Problem],
 ) -> Iterator[Configuration]:
     """Yield the configurations of records; what is wrong with the labels of others goes to ``problems``."""
     column_of = {target.name: dataset["targets"][target.name] for target in targets}
+    of_atoms = [column_of[target.name] for target in targets if target.per_atom]
+    if FORCES in labels:
+        of_atoms.insert(0, (dataset.get("keys") or {}).get(FORCES) or FORCES)
     for record in records:
         try:
-            _check_order(record, (dataset.get("keys") or {}).get(FORCES) or FORCES, targets, column_of)
-            configuration = _configuration(record, dataset, kind)
+            _check_order(record, of_atoms)
+            configuration = _configuration(record, dataset, kind, labels)
         except DataError as error:
             problems += error.problems
             continue
@@ -247,9 +266,8 @@ def _configurations(
         yield configuration
 
 
-def _check_order(record: Record, forces_key: str, targets: Sequence[TargetSpec], column_of: Mapping[str, str]) -> None:
-    """Check that atoms with values of their own are in the order of the values."""
-    columns = [forces_key, *(column_of[target.name] for target in targets if target.per_atom)]
+def _check_order(record: Record, columns: Sequence[str]) -> None:
+    """Check that atoms with values of their own, in these columns, are in the order of the values."""
     for column in columns:
         if not record.in_order and not is_missing(record.values.get(column)):
             raise DataError(
@@ -277,14 +295,15 @@ def read_structures(
         yield frame.identifier, frame.atoms
 
 
-def _configuration(record: Record, dataset: Mapping[str, Any], kind: str) -> Configuration:
+def _configuration(record: Record, dataset: Mapping[str, Any], kind: str, labels: Sequence[str]) -> Configuration:
     keys = {label: key for label, key in (dataset.get("keys") or {}).items() if key}
     if kind == "path":
-        keys = {label: _kliff_key(record.atoms, label, keys.get(label)) for label in LABELS}
-    if kind in CRYSTALS:
+        keys = {label: _kliff_key(record.atoms, label, keys.get(label)) for label in labels}
+    if kind in CRYSTALS and labels:
         attach_values(record.atoms, record.values, keys.get(FORCES, FORCES))
+    stress_positive = dataset.get("stress_positive") or "tension"
     return configuration_from_atoms(
-        record.atoms, keys, dataset.get("units"), dataset.get("stress_positive") or "tension", record.identifier
+        record.atoms, keys, dataset.get("units"), stress_positive, record.identifier, labels
     )
 
 

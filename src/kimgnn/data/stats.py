@@ -75,8 +75,7 @@ def data_statistics(records: Sequence[Record]) -> DataStatistics:
     elements: Counter[str] = Counter()
     for record in records:
         elements.update(set(record.atoms.get_chemical_symbols()))
-    with patch.dict(os.environ, SPGLIB_WARNING="OFF"):  # it writes to the terminal
-        symmetries = [_symmetry(record.atoms) for record in records]
+    symmetries = [symmetry_of(record.atoms) for record in records]
     groups = Counter(found[0] for found in symmetries if found is not None)
     systems = Counter(found[1] for found in symmetries if found is not None)
     names = dict.fromkeys(name for record in records for name in record.values)
@@ -91,13 +90,13 @@ def data_statistics(records: Sequence[Record]) -> DataStatistics:
     )
 
 
-def _symmetry(atoms: ase.Atoms) -> tuple[str, str] | None:
-    """Return the space group and the crystal system of a crystal."""
+def symmetry_of(atoms: ase.Atoms) -> tuple[str, str] | None:
+    """Return space group and crystal system, ``("Fm-3m (225)", "cubic")``; ``None`` of what is no crystal."""
     if not atoms.pbc.all():
         return None
     structure = Structure(atoms.cell.array, atoms.numbers, atoms.positions, coords_are_cartesian=True)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), patch.dict(os.environ, SPGLIB_WARNING="OFF"):  # it writes to the terminal
             warnings.simplefilter("ignore")  # spglib's, about its own interface
             found = SpacegroupAnalyzer(structure, symprec=SYMPREC)
             group = f"{found.get_space_group_symbol()} ({found.get_space_group_number()})"

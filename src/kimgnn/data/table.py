@@ -5,7 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -118,11 +120,26 @@ def _text(path: Path) -> str:
     return (gzip.decompress(data) if path.suffix.lower() == ".gz" else data).decode("utf-8-sig")
 
 
+def refuse_doubled(columns: Sequence[Any], path: Path) -> None:
+    """Do nothing if columns have names of their own; one of two would take the place of the other.
+
+    Raises:
+        DataError: Some have not.
+    """
+    doubled = [str(name) for name, count in Counter(columns).items() if count > 1 and name != ""]
+    if doubled:
+        message, remedy = "has several columns of one name", "Rename or remove all but one."
+        raise DataError(message, where=str(path), value=", ".join(doubled), remedy=remedy)
+
+
 def _csv(path: Path, problems: list[Problem]) -> list[Row]:
     # As text: what is missing, a number or a class is not pandas' to guess.
+    read = partial(pd.read_csv, path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error", pd.errors.ParserWarning)  # rows longer than the header
-        frame = pd.read_csv(path, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        # pandas would rename a column whose name is there already.
+        refuse_doubled(read(header=None, nrows=1).iloc[0].tolist(), path)
+        frame = read()
     rows: list[Row] = frame.to_dict("records")
     return rows
 
@@ -134,6 +151,7 @@ def _parquet(path: Path, problems: list[Problem]) -> list[Row]:
         raise DataError(
             "Parquet needs the package pyarrow", where=str(path), remedy="Run `pip install 'kimgnn[parquet]'`."
         ) from error
+    refuse_doubled(parquet.read_schema(path).names, path)
     rows: list[Row] = parquet.read_table(path).to_pylist()
     return rows
 
@@ -170,8 +188,13 @@ def _json(path: Path, problems: list[Problem]) -> list[Row]:
 
 
 def matminer_rows(content: Mapping[str, Any], path: Path) -> list[Row]:
-    """Return the rows of ``{"index": [...], "columns": [...], "data": [[...], ...]}``."""
+    """Return the rows of ``{"index": [...], "columns": [...], "data": [[...], ...]}``.
+
+    Raises:
+        DataError: Two columns have one name, or a row does not have all columns.
+    """
     columns, data = content["columns"], content["data"]
+    refuse_doubled(columns, path)
     wrong = next((number for number, row in enumerate(data) if len(row) != len(columns)), None)
     if wrong is not None:
         n = len(data[wrong])

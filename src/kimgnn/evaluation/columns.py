@@ -18,6 +18,10 @@ UNITS = {ENERGY: "eV", FORCES: "eV/Å", STRESS: "eV/Å³", ATOMIC_ENERGIES: "eV"
 """Of what an energy head gives."""
 
 
+ATTENTION = "attention (structure)"
+"""Column of the weight of the structure beside its composition."""
+
+
 def prediction_columns(prediction: Prediction, tasks: Sequence[Task], arrays: bool = True) -> dict[str, Any]:
     """Return ``name (unit)`` -> value of everything that was predicted, in plain values.
 
@@ -46,6 +50,8 @@ def prediction_columns(prediction: Prediction, tasks: Sequence[Task], arrays: bo
         columns |= value_columns(task.name, task.unit, value)
         if task.name in prediction.deviations:
             columns |= value_columns(f"{task.name} deviation", task.unit, prediction.deviations[task.name])
+    if prediction.attention is not None:
+        columns[ATTENTION] = prediction.attention
     return columns
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +16,8 @@ from torch import Tensor
 from kimgnn.fields import ATOMIC_ENERGIES, ENERGY, FORCES, STRESS
 from kimgnn.heads.classification import probabilities
 from kimgnn.heads.property import PropertyHead
+from kimgnn.nn.fusion import ModalityWeights
+from kimgnn.nn.states import StateInput, read_states
 from kimgnn.transforms.collate import collate
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Prediction:
             name of a classification head -> probabilities of the classes ``(n_classes,)``.
         deviations: Name of a head that predicts its own error -> the standard deviation, shape and unit as in
             ``properties``.
+        attention: By attention fusion: the weight of the structure beside its composition, 0 to 1.
     """
 
     energy: float | None = None
@@ -43,6 +46,7 @@ class Prediction:
     atomic_energies: NDArray[np.float64] | None = None
     properties: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     deviations: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    attention: float | None = None
 
 
 def predict(
@@ -64,15 +68,45 @@ def predict(
     was_training = potential.training
     potential.to(device).eval()
     predictions: list[Prediction] = []
+    weights: list[Tensor] = []
+    hooks = [
+        module.register_forward_hook(lambda module, given, output: weights.append(output[:, 0]))
+        for module in potential.modules()
+        if isinstance(module, ModalityWeights)
+    ]
     try:
         for start in range(0, len(configurations), batch_size):
             chunk = configurations[start : start + batch_size]
             batch = collate([transform(configuration) for configuration in chunk]).to(device)
             sizes = [len(configuration.species) for configuration in chunk]
-            predictions += _split(potential, potential(batch, forces=True, stress=True), sizes)
+            found = _split(potential, potential(batch, forces=True, stress=True), sizes)
+            if weights:  # heads with layers of their own have each their own weights
+                mean = torch.stack(weights).mean(0).tolist()
+                found = [replace(one, attention=weight) for one, weight in zip(found, mean, strict=True)]
+                weights.clear()
+            predictions += found
     finally:
+        for hook in hooks:
+            hook.remove()
         potential.train(was_training)
     return predictions
+
+
+def give_states(configuration: Configuration, inputs: Sequence[StateInput], values: Mapping[str, Any]) -> None:
+    """Give a structure what the network needs to know besides its atoms, where the transform finds it.
+
+    Args:
+        configuration: It is changed.
+        inputs: What the network takes.
+        values: Name -> value, such as the ``info`` of the structure in ASE.
+
+    Raises:
+        DataError: One is missing, or cannot be used.
+    """
+    if inputs:
+        numbers = read_states(inputs, values, str(configuration.identifier or "the structure"))
+        targets = {state.name: np.array([number]) for state, number in zip(inputs, numbers, strict=True)}
+        configuration.metadata = {"targets": targets}
 
 
 def with_predictions(atoms: Atoms, prediction: Prediction) -> Atoms:

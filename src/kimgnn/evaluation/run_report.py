@@ -16,7 +16,7 @@ from ase.formula import Formula
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kimgnn.evaluation.classification import Classification
-from kimgnn.evaluation.columns import class_columns, csv_cells, value_columns
+from kimgnn.evaluation.columns import ATTENTION, class_columns, csv_cells, value_columns
 from kimgnn.evaluation.floor import composition_floor
 from kimgnn.evaluation.heads import (
     LABEL_TASKS,
@@ -336,6 +336,8 @@ def _write_results(path: Path, split: Split, tasks: Sequence[Task]) -> None:
             row |= value_columns(f"{task.name} prediction", task.unit, value)
             if task.name in prediction.deviations:
                 row |= value_columns(f"{task.name} deviation", task.unit, prediction.deviations[task.name])
+        if prediction.attention is not None:
+            row[ATTENTION] = prediction.attention
         rows.append(csv_cells(row))
     with atomic_write(path) as file:
         writer = csv.DictWriter(file, list(rows[0]) if rows else ["id"])

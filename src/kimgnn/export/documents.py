@@ -193,7 +193,7 @@ def data_and_errors(data: Mapping[str, Any], metrics: Mapping[str, float], tasks
     """Return the README's sections on what a network was trained on, and how well, as far as known."""
     sections = []
     if data:
-        sections.append("## Data\n\n" + table({key: _short(value) for key, value in data.items()}))
+        sections.append("## Data\n\n" + table({key: _short(value) for key, value in data.items() if value}))
     if metrics:
         errors = {key: f"{value:.6g}{_unit(key, tasks)}" for key, value in sorted(metrics.items())}
         sections.append("## Errors\n\n" + table(errors))

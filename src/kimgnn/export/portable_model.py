@@ -29,7 +29,6 @@ from kimgnn.export.torchscript import save
 from kimgnn.models.checkpoint import Checkpoint
 from kimgnn.physics.potential import CoordinatePotential
 from kimgnn.registry import TRANSFORMS
-from kimgnn.transforms.crystal_graph import CrystalGraph
 from kimgnn.transforms.radial_graph import radial_graph
 
 TORCHML_VERSION: Final = "001"
@@ -39,6 +38,9 @@ STRUCTURE: Final = "structure"
 
 SAMPLES: Final = "samples"
 """Key of a checkpoint's ``data``: a few structures, not trained on if there were such, in which to try an export."""
+
+ELEMENTS: Final = "elements"
+"""Key of a checkpoint's ``data``: elements that were trained on; absent in checkpoints of before."""
 
 ATOMS_PER_STRUCTURE: Final = "atoms_per_structure"
 """Key of a checkpoint's ``data``: number of atoms, if every training structure has the same."""
@@ -128,8 +130,8 @@ def export_portable_model(
 
 
 def _refuse_nearest_neighbors(checkpoint: Checkpoint) -> None:
-    options = checkpoint.transform.get("kwargs", {})
-    if checkpoint.transform.get("name") == "CrystalGraph" and CrystalGraph(**options).max_neighbors is not None:
+    options, name = checkpoint.transform.get("kwargs", {}), checkpoint.transform.get("name")
+    if name and getattr(TRANSFORMS.get(name)(**options), "max_neighbors", None) is not None:
         raise ExportError(
             "the model cannot be a potential: it was trained on the nearest neighbours, whose energy jumps where two "
             "of them change places",
@@ -169,7 +171,9 @@ def _for_torchml(checkpoint: Checkpoint, name: str, version: str, structure: Ato
     network, note = checkpoint.network, ""
     if isinstance(network, CoordinatePotential):
         options = checkpoint.transform["kwargs"]
-        species, cutoff, n_layers = torchml.order_species(options["species"]), options["cutoff"], options["n_layers"]
+        trained = checkpoint.data.get(ELEMENTS, options["species"])
+        species = torchml.order_species([symbol for symbol in options["species"] if symbol in trained])
+        cutoff, n_layers = options["cutoff"], options["n_layers"]
         if structure is None:
             raise ExportError("a structure is needed to find out what the module returns", where="export")
         example = radial_graph(

@@ -112,6 +112,7 @@ class PropertyDescription:
         """Return what `to_metadata` said."""
         tasks = [Task(**head | {"classes": tuple(head["classes"])}) for head in json.loads(metadata["heads"])]
         nearest, ties = metadata["max_neighbors"], metadata["ties"]
+        triplets, angle_neighbors, angle_cutoff = json.loads(metadata.get("angles", "[false, null, null]"))
         return cls(
             tasks,
             json.loads(metadata["deviations"]),
@@ -119,8 +120,10 @@ class PropertyDescription:
             float(metadata["cutoff"]),
             None if nearest == "all" else int(nearest),
             "keep" if ties == "keep" else "break",
-            *json.loads(metadata.get("angles", "[]")),
-            states=tuple(StateInput(**state) for state in json.loads(metadata.get("states", "[]"))),
+            triplets,
+            angle_neighbors,
+            angle_cutoff,
+            tuple(StateInput(**state) for state in json.loads(metadata.get("states", "[]"))),
         )
 
 

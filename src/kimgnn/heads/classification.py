@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kimgnn.errors import ModelError
 from kimgnn.heads.readout import ReadoutOptions
+from kimgnn.nn.fusion import NoForest
 from kimgnn.nn.mlp import make_mlp
 from kimgnn.nn.pooling import pool
 
@@ -21,7 +22,8 @@ class ClassificationOptions(ReadoutOptions):
             ``[false, true]``. Of two, the second is the positive one.
         threshold: For a target that is a number: up to it is the first of two classes, above it the second.
         class_weights: What an example of each class counts for in the loss: ``none`` (all the same), ``balanced``
-            (inverse to its share of the training set), or numbers.
+            (inverse to its share of the training set), or numbers. Weights shift the probabilities that come out: those
+            of ``balanced`` are of data with as many of each class.
     """
 
     classes: list[str | int | bool] | None = None
@@ -86,6 +88,7 @@ class ClassificationHead(nn.Module):
         self.mlp = make_mlp(
             in_channels, hidden, options.num_hidden_layers, outputs, options.activation, options.dropout
         )
+        self.late: nn.Module = NoForest()
         self.register_buffer("class_weights", torch.tensor(weights, dtype=torch.float64))
         self.class_weights: Tensor
 
@@ -94,7 +97,8 @@ class ClassificationHead(nn.Module):
 
         Arguments as those of `kimgnn.heads.property.PropertyHead.forward`.
         """
-        return self.mlp(pool(features, node_graph, n_graphs, self.readout)).to(torch.float64)
+        logits = self.mlp(pool(features, node_graph, n_graphs, self.readout)).to(torch.float64)
+        return self.late(logits, z, node_graph, n_graphs)
 
 
 def probabilities(logits: Tensor) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from kimgnn.errors import ModelError
 from kimgnn.heads.readout import ReadoutOptions
+from kimgnn.nn.fusion import NoForest
 from kimgnn.nn.mlp import make_mlp
 from kimgnn.nn.pooling import pool
 
@@ -124,6 +125,7 @@ class PropertyHead(nn.Module):
         if isinstance(options.reference, dict):
             for symbol, value in options.reference.items():
                 reference[atomic_numbers[symbol]] = value
+        self.late: nn.Module = NoForest()
         self.has_reference = isinstance(options.reference, dict)
         self.register_buffer("reference", reference)
         self.register_buffer("mean", torch.tensor(options.mean, dtype=torch.float64))
@@ -155,7 +157,7 @@ class PropertyHead(nn.Module):
         if self.has_reference:
             reference = self.reference[z].unsqueeze(-1)
             values = values + (reference if self.per_atom else pool(reference, node_graph, n_graphs, "mean"))
-        return torch.cat([values, output[:, self.components :]], dim=1)
+        return self.late(torch.cat([values, output[:, self.components :]], dim=1), z, node_graph, n_graphs)
 
     def physical(self, output: Tensor, n_atoms: Tensor) -> Tensor:
         """Return the property in its own unit, ``(n_graphs, components)``, of what `forward` returned.

@@ -10,7 +10,7 @@ from kimgnn.errors import Problem, did_you_mean
 from kimgnn.fields import COORDS, EDGE_INDEX, EDGE_OF_PAIR, FIELDS, PAIR_OF_EDGE, PBC, SHIFTS, SPECIES
 from kimgnn.manifest.dataset import Dataset, LabelWeights
 from kimgnn.manifest.materials_project import check_materials_project
-from kimgnn.manifest.model import Model, Transforms
+from kimgnn.manifest.model import CUTOFFS, Model, Transforms
 from kimgnn.manifest.schema import Export
 from kimgnn.manifest.training import Training
 from kimgnn.manifest.tuning import check_tuning
@@ -37,6 +37,7 @@ def check_together(blocks: dict[str, Any]) -> list[Problem]:
         (_species, ("transforms",)),
         (_property_transforms, ("transforms",)),
         (_heads, ("model",)),
+        (_late_fusion, ("model", "training")),
         (_sizes, ("training",)),
         (_own_files, ("dataset", "training")),
         (_loss_weights, ("model", "training")),
@@ -77,7 +78,7 @@ def check_model_source(model: Model, model_given: bool) -> list[Problem]:
     elif not model.input_args:
         remedy = "List the graph's tensors that the module takes, in order, such as [z, coords, edge_index0]."
         problems.append(Problem("model.input_args", "is missing", remedy=remedy))
-    for name in ("options", "heads"):
+    for name in ("options", "heads", "composition"):
         if getattr(model, name) and (model_given or model.model_path is not None):
             message = "belongs to model.architecture, which is not given"
             problems.append(Problem(f"model.{name}", message, remedy="Remove it: the module is used as it is."))
@@ -104,12 +105,19 @@ def _source(dataset: Dataset) -> Iterator[Problem]:
 
 def _targets(dataset: Dataset, model: Model) -> Iterator[Problem]:
     learnt = [head["target"] for head in model.heads if head.get("target")]
+    used = learnt + _states(model)
     for name in dataset.targets:
-        if name not in learnt:
-            allowed = ", ".join(learnt) or "none: no head has a target"
-            yield Problem(
-                f"dataset.targets.{name}", "no head has this target", name, allowed, did_you_mean(name, learnt)
-            )
+        if name not in used:
+            allowed = ", ".join(used) or "none: no head has a target"
+            yield Problem(f"dataset.targets.{name}", "no head has this target", name, allowed, did_you_mean(name, used))
+    for name in sorted(set(learnt) & set(_states(model))):
+        message = "is a head's target too: what the network is told, it need not learn"
+        yield Problem("model.options.state_inputs", message, name, remedy="Leave one of them out.")
+
+
+def _states(model: Model) -> list[str]:
+    """Return the names of an architecture's state inputs."""
+    return [str(state.get("name")) for state in model.options.get("state_inputs") or []]
 
 
 def _cutoff(transforms: Transforms) -> Iterator[Problem]:
@@ -165,6 +173,22 @@ def _heads(model: Model) -> Iterator[Problem]:
             yield Problem(
                 f"model.heads.{index}.target", "is read otherwise by another head", head["target"], remedy=remedy
             )
+
+
+def _late_fusion(model: Model, training: Training) -> Iterator[Problem]:
+    if model.composition is None or model.composition.fusion != "late":
+        return
+    where, validation = "model.composition.fusion", training.validation_dataset
+    if not (validation.val_size or validation.val_indices or validation.path):
+        message = "chooses the weight of the forest on validation data, of which there are none"
+        yield Problem(where, message, "late", remedy="Give training.validation_dataset, or another fusion.")
+    if all(head["type"] == "energy" or head.get("per_atom") for head in model.heads):
+        message = "has no forest beside a head of energies or of a property of each atom, and there is no other"
+        yield Problem(where, message, "late", remedy="Take another fusion.")
+    for index, head in enumerate(model.heads):
+        if head.get("loss") == "nll":
+            message = "predicts its own error, which would not be that of the network and a forest together"
+            yield Problem(f"model.heads.{index}.loss", message, "nll", "mse, mae, huber, or another fusion")
 
 
 def _sizes(training: Training) -> Iterator[Problem]:
@@ -223,10 +247,13 @@ def _graph_of_architecture(transforms: Transforms, model: Model) -> Iterator[Pro
             configuration.name,
             remedy="Take PeriodicGraph.",
         )
-    cutoff, reach = configuration.kwargs.get("cutoff"), model.options.get("cutoff")
-    if cutoff is not None and reach is not None and cutoff != reach:
-        message = f"differs from transforms.configuration.kwargs.cutoff, {cutoff}"
-        yield Problem("model.options.cutoff", message, reach, remedy="Give the cutoff once; the other follows.")
+    for name in CUTOFFS:
+        of_graph, of_model = configuration.kwargs.get(name), model.options.get(name)
+        if of_graph is not None and of_model is not None and of_graph != of_model:
+            message = f"differs from transforms.configuration.kwargs.{name}, {of_graph}"
+            yield Problem(
+                f"model.options.{name}", message, of_model, remedy=f"Give the {name} once; the other follows."
+            )
 
 
 def _reference_energies(transforms: Transforms, model: Model) -> Iterator[Problem]:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from kimgnn.errors import ManifestError, Problem, did_you_mean
 from kimgnn.manifest.checks import check_model_source, check_together
 from kimgnn.manifest.dataset import LabelWeights
+from kimgnn.manifest.model import CUTOFFS
 from kimgnn.manifest.report import problems_of
 from kimgnn.manifest.resolve import resolve_model, resolve_training, resolve_transforms
 from kimgnn.manifest.schema import Manifest
@@ -49,7 +50,7 @@ def load_manifest(source: str | PathLike[str] | Mapping[str, Any] | Manifest, mo
     raw = plain(raw, "", problems)
     problems += respell(raw)
     blocks = _read_blocks(raw, {"folder": folder}, problems)
-    _resolve(blocks, _shared_cutoff(raw), model_given, problems)
+    _resolve(blocks, _shared_cutoffs(raw), model_given, problems)
     problems += check_together(blocks)
     if problems:
         raise ManifestError(problems=_first_of_each_place(problems))
@@ -83,13 +84,15 @@ def _read_blocks(raw: dict[str, Any], context: dict[str, Any], problems: list[Pr
     return blocks
 
 
-def _shared_cutoff(raw: dict[str, Any]) -> Any:
-    """Return the cutoff that the transform or, failing that, the architecture is given; `None` when neither is.
+def _shared_cutoffs(raw: dict[str, Any]) -> dict[str, Any]:
+    """Return those `CUTOFFS` that the transform or, failing that, the architecture is given.
 
-    It is read from the raw manifest, so that a fault elsewhere in a block does not make the other one miss it.
+    They are read from the raw manifest, so that a fault elsewhere in a block does not make the other one miss them.
     """
-    of_transform = _get(raw, "transforms", "configuration", "kwargs", "cutoff")
-    return _get(raw, "model", "options", "cutoff") if of_transform is None else of_transform
+    of_model = {name: _get(raw, "model", "options", name) for name in CUTOFFS}
+    of_transform = {name: _get(raw, "transforms", "configuration", "kwargs", name) for name in CUTOFFS}
+    found = {name: of_model[name] if of_transform[name] is None else of_transform[name] for name in CUTOFFS}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _get(node: Any, *path: str) -> Any:
@@ -106,14 +109,14 @@ def _first_of_each_place(problems: list[Problem]) -> list[Problem]:
     return list(first.values())
 
 
-def _resolve(blocks: dict[str, Any], cutoff: Any, model_given: bool, problems: list[Problem]) -> None:
+def _resolve(blocks: dict[str, Any], cutoffs: dict[str, Any], model_given: bool, problems: list[Problem]) -> None:
     """Look up the names in ``blocks`` and fill what follows from them; a block that turns out wrong is taken out."""
     found: dict[str, list[Problem]] = {}
     transforms, model = blocks.get("transforms"), blocks.get("model")
     if transforms is not None:
-        blocks["transforms"], found["transforms"] = resolve_transforms(transforms, cutoff)
+        blocks["transforms"], found["transforms"] = resolve_transforms(transforms, cutoffs)
     if model is not None:
-        blocks["model"], found["model"] = resolve_model(model, cutoff)
+        blocks["model"], found["model"] = resolve_model(model, cutoffs)
         found["model"] += check_model_source(model, model_given)
     if "training" in blocks:
         found["training"] = resolve_training(blocks["training"])

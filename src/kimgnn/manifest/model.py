@@ -29,6 +29,10 @@ def _find_table(options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]
     return options | {"element_features": or_beside_the_manifest(table, info)}
 
 
+CUTOFFS = ("cutoff", "angle_cutoff")
+"""Options that the transform and the architecture have in common, Å: given once, the other follows."""
+
+
 class Workspace(Block):
     """Where runs live, and what makes them reproducible."""
 
@@ -91,6 +95,25 @@ class Transforms(Block):
     """KLIFF's parameter transforms are for physics-based KIM models: empty."""
 
 
+class Composition(Block):
+    """What the elements of a structure say, besides its graph: features of the composition and where they enter."""
+
+    features: Literal["magpie", "fractions"] = "magpie"
+    """Magpie's 132 statistics of element properties (training needs matminer), or the fractions of the elements."""
+    fusion: Literal["early", "attention", "intermediate", "late"] = "early"
+    """Beside the features of atoms, in their place by learned weights, between layers, or as a forest beside heads."""
+    hidden_channels: Annotated[int, Field(ge=1)] = 64
+    """Width of the encoded composition; not of late fusion."""
+    num_hidden_layers: Annotated[int, Field(ge=0)] = 1
+    """Hidden layers of the MLP that encodes it; not of late fusion."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Probability that a hidden feature of it is dropped in training; not of late fusion."""
+    n_trees: Annotated[int, Field(ge=1)] = 200
+    """Late fusion: trees in the forest of a head."""
+    max_leaves: Annotated[int, Field(ge=2)] = 512
+    """Late fusion: leaves of a tree at most, which bounds the size of files."""
+
+
 class Model(Block):
     """The network: built from `architecture`, given to the trainer as a module, or a TorchScript file."""
 
@@ -104,6 +127,8 @@ class Model(Block):
     """What the network predicts: each has a `type` and that head's options. One energy head when absent."""
     split_depth: Annotated[int, Field(ge=0)] = 0
     """Layers, from the last, of which each head has its own; with 0 all heads share the whole network."""
+    composition: Composition | None = None
+    """Features of the composition besides the graph; none when absent."""
     precision: Literal["double", "single"] = "double"
     """Precision of the weights; coordinates, energies and their sums are double in either."""
     input_args: list[Text] = Field(default_factory=list)

@@ -6,7 +6,7 @@ Nothing is imported before a manifest names it: torch comes with the architectur
 from __future__ import annotations
 
 import inspect
-from collections.abc import Container
+from collections.abc import Container, Mapping
 from dataclasses import fields
 from importlib import import_module
 from typing import Any
@@ -21,12 +21,12 @@ _NEED_MORE_THAN_A_MANIFEST = {"LRScheduler", "LambdaLR", "MultiplicativeLR", "Ch
 """Schedulers made of functions or of other schedulers."""
 
 
-def resolve_transforms(transforms: Transforms, cutoff: Any) -> tuple[Transforms, list[Problem]]:
+def resolve_transforms(transforms: Transforms, cutoffs: Mapping[str, Any]) -> tuple[Transforms, list[Problem]]:
     """Return the block with the transform's options checked against its constructor, and what is wrong.
 
     Args:
         transforms: The block.
-        cutoff: Taken where the transform needs a cutoff and is given none.
+        cutoffs: `CUTOFFS` that the manifest gives, taken where the transform has one and is given none.
     """
     where, configuration = "transforms.configuration", transforms.configuration
     transform, problems = _lookup(TRANSFORMS, configuration.name, f"{where}.name")
@@ -36,19 +36,19 @@ def resolve_transforms(transforms: Transforms, cutoff: Any) -> tuple[Transforms,
     names = inspect.signature(transform).parameters
     # KLIFF passes copy_to_config itself.
     kwargs, problems = check_call(
-        transform, _fill(given, cutoff, names), f"{where}.kwargs", configuration.name, skip={"copy_to_config"}
+        transform, _fill(given, cutoffs, names), f"{where}.kwargs", configuration.name, skip={"copy_to_config"}
     )
-    problems = _told_here(problems, f"{where}.kwargs", given, cutoff)
+    problems = _told_here(problems, f"{where}.kwargs", given, cutoffs)
     filled = configuration.model_copy(update={"kwargs": kwargs})
     return transforms.model_copy(update={"configuration": filled}), problems
 
 
-def resolve_model(model: Model, cutoff: Any) -> tuple[Model, list[Problem]]:
+def resolve_model(model: Model, cutoffs: Mapping[str, Any]) -> tuple[Model, list[Problem]]:
     """Return the block with the options of architecture and heads checked and filled, and what is wrong.
 
     Args:
         model: The block.
-        cutoff: Taken where the architecture needs a cutoff and is given none.
+        cutoffs: `CUTOFFS` that the manifest gives, taken where the architecture has one and is given none.
     """
     name = model.name or model.architecture or "model"
     if model.architecture is None:
@@ -56,9 +56,9 @@ def resolve_model(model: Model, cutoff: Any) -> tuple[Model, list[Problem]]:
     given = options = model.options
     architecture, problems = _lookup(ARCHITECTURES, model.architecture, "model.architecture")
     if architecture is not None:
-        options = _fill(given, cutoff, {field.name for field in fields(architecture.Options)})
+        options = _fill(given, cutoffs, {field.name for field in fields(architecture.Options)})
         options, problems = check_dataclass(architecture.Options, options, "model.options", model.architecture)
-        problems = _told_here(problems, "model.options", given, cutoff)
+        problems = _told_here(problems, "model.options", given, cutoffs)
     heads = []
     for index, head in enumerate(model.heads or [{"type": "energy"}]):
         resolved, wrong = _resolve_head(head, f"model.heads.{index}")
@@ -67,16 +67,16 @@ def resolve_model(model: Model, cutoff: Any) -> tuple[Model, list[Problem]]:
     return model.model_copy(update={"name": name, "options": options, "heads": heads}), problems
 
 
-def _fill(options: dict[str, Any], cutoff: Any, names: Container[str]) -> dict[str, Any]:
-    """Add the cutoff where it belongs and is missing, if it is one."""
-    usable = isinstance(cutoff, int | float) and cutoff > 0 and "cutoff" in names
-    return {"cutoff": cutoff, **options} if usable else options
+def _fill(options: dict[str, Any], cutoffs: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
+    """Add the cutoffs where they belong and are missing, if they are some."""
+    usable = {name: value for name, value in cutoffs.items() if isinstance(value, int | float) and value > 0}
+    return {name: value for name, value in usable.items() if name in names} | options
 
 
-def _told_here(problems: list[Problem], where: str, given: dict[str, Any], cutoff: Any) -> list[Problem]:
+def _told_here(problems: list[Problem], where: str, given: dict[str, Any], cutoffs: Mapping[str, Any]) -> list[Problem]:
     """Leave out what is wrong with a cutoff that was written elsewhere: it is told there."""
-    elsewhere = cutoff is not None and "cutoff" not in given
-    return [problem for problem in problems if not (elsewhere and problem.where == f"{where}.cutoff")]
+    elsewhere = {f"{where}.{name}" for name in cutoffs if name not in given}
+    return [problem for problem in problems if problem.where not in elsewhere]
 
 
 def _resolve_head(head: dict[str, Any], where: str) -> tuple[dict[str, Any], list[Problem]]:

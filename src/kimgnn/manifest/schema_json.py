@@ -28,12 +28,24 @@ def json_schema() -> str:
 
 def _options_of(architecture: str) -> dict[str, Any]:
     options = TypeAdapter(ARCHITECTURES.get(architecture).Options).json_schema()
+    options = _inlined(options, options.pop("$defs", {}))
     # The transform's cutoff stands in for the architecture's.
     options["required"] = [name for name in options.get("required", []) if name != "cutoff"]
     return {
         "if": {"properties": {"architecture": {"const": architecture}}, "required": ["architecture"]},
         "then": {"properties": {"options": options}},
     }
+
+
+def _inlined(value: Any, definitions: dict[str, Any]) -> Any:
+    """Return a schema with its definitions in the places that refer to them: it is no document of its own."""
+    if isinstance(value, list):
+        return [_inlined(item, definitions) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if "$ref" in value:
+        return _inlined(definitions[value["$ref"].rpartition("/")[2]], definitions)
+    return {key: _inlined(item, definitions) for key, item in value.items()}
 
 
 def _head(kind: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kimgnn.nn.basis import GaussianBasis
 from kimgnn.nn.cutoffs import make_cutoff
 from kimgnn.nn.element_features import check_element_features, make_element_features
+from kimgnn.nn.fusion import no_conditions
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.nn.normalization import make_normalization
 from kimgnn.nn.options import Options
@@ -234,6 +235,9 @@ class ALIGNN(nn.Module):
             for layer in range(self.num_layers)
         )
 
+        self.conditions = no_conditions(self.num_layers)
+        self.condition_channels = hidden
+
     def layers(self) -> nn.ModuleList:
         """Return the message-passing layers."""
         return self.blocks
@@ -286,13 +290,14 @@ class ALIGNN(nn.Module):
             angle_weight = of_bond.index_select(0, first) * of_bond.index_select(0, second)
 
         edges_after = edge_counts[1:] + edge_counts[-1:]
-        for layer, block in enumerate(self.blocks):
+        for layer, (block, condition) in enumerate(zip(self.blocks, self.conditions)):  # noqa: B905 (TorchScript)
             n, n_triplets = edge_counts[layer], triplet_counts[layer]
             graph = Links(sender[:n], receiver[:n], _first(weight, n), node_counts[layer])
             line_graph = Links(
                 first[:n_triplets], second[:n_triplets], _first(angle_weight, n_triplets), edges_after[layer]
             )
             x, bonds, angles = block(x, bonds, angles, graph, line_graph)
+            x = condition(x, inputs.composition, inputs.node_graph)
         return x[: node_counts[-1]]
 
 

@@ -16,7 +16,7 @@ A trunk that reads out a whole structure by itself gives each of its atoms the s
 maximum are again those.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from copy import copy, deepcopy
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
@@ -26,8 +26,10 @@ from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from kimgnn.errors import ModelError
+from kimgnn.models.fusion import add_forest, fuse
 from kimgnn.models.tasks import head_name
 from kimgnn.nn.inputs import GraphInputs
+from kimgnn.nn.states import state_inputs_of
 from kimgnn.registry import ARCHITECTURES, HEADS
 
 DTYPES = {"double": torch.float64, "single": torch.float32}
@@ -45,6 +47,8 @@ class NetworkSpec:
         species: Elements, in the order of the species codes of an export.
         precision: ``double`` or ``single``.
         split_depth: Layers, from the last, of which each head has its own.
+        composition: How the composition enters (the manifest's ``model.composition``), with the ``species`` that it may
+            be of; ``None`` for the graph alone.
     """
 
     architecture: str
@@ -53,6 +57,7 @@ class NetworkSpec:
     species: list[str]
     precision: str = "double"
     split_depth: int = 0
+    composition: dict[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain, JSON-safe values."""
@@ -92,6 +97,9 @@ class Network(nn.Module):
         trunk: Graph to node features.
         heads: Head's name -> node features to what it predicts.
         spec: What it was built from.
+        uses_triplets: The trunk takes `GraphInputs.triplets`.
+        angle_cutoff: Å; of edges up to this length.
+        state_inputs: Names of the columns of `GraphInputs.states` that the trunk takes, in their order.
     """
 
     def __init__(self, trunk: Trunk, heads: dict[str, nn.Module], spec: NetworkSpec) -> None:
@@ -101,6 +109,9 @@ class Network(nn.Module):
         self.spec = spec
         self.num_layers = trunk.num_layers
         self.cutoff = trunk.cutoff
+        self.uses_triplets: bool = getattr(trunk, "uses_triplets", False)
+        self.angle_cutoff: float = getattr(trunk, "angle_cutoff", 0.0)
+        self.state_inputs = tuple(state.name for state in state_inputs_of(spec.options))
 
     def potential_refusal(self) -> str:
         """Return why this network cannot be exported as a potential, or an empty string."""
@@ -152,8 +163,7 @@ class SplitNetwork(Network):
             raise ModelError("is more than the layers", where="model.split_depth", value=depth, allowed=allowed)
         if len(set(layers)) < len(layers):
             raise ModelError("needs layers with weights of their own", where="model.split_depth", value=depth)
-        others = [child for child in trunk.children() if child is not trunk.layers()]
-        common = {id(module): module for module in [*others, *layers[: len(layers) - depth]]}
+        common = {id(module): module for module in [*_besides(trunk, trunk.layers()), *layers[: len(layers) - depth]]}
         trunks: dict[str, Any] = {name: deepcopy(trunk, dict(common)) for name in heads}
         self.trunks = nn.ModuleDict(trunks)
         self._modules["trunk"] = next(iter(self.trunks.values()))
@@ -175,22 +185,43 @@ class SplitNetwork(Network):
         return outputs
 
 
+def _besides(trunk: Any, layers: nn.ModuleList) -> Iterator[nn.Module]:
+    """Yield the modules of a trunk, or of one in it, that are not its layers."""
+    for child in trunk.children():
+        if all(module is not layers for module in child.modules()):
+            yield child
+        elif child is not layers:
+            yield from _besides(child, layers)
+
+
 def build_network(spec: NetworkSpec) -> Network:
     """Build the network that ``spec`` describes, with fresh weights in its precision.
 
     Raises:
         ManifestError: The architecture or a head is not registered.
-        ModelError: A head still has something to fit.
+        ModelError: A head still has something to fit, or is of each atom where the trunk has but one set of features.
     """
     architecture = ARCHITECTURES.get(spec.architecture, "model.architecture")
     trunk = architecture(architecture.Options(**spec.options)).to(DTYPES[spec.precision])
-    numbers = {symbol: atomic_numbers[symbol] for symbol in spec.species}
+    tells_atoms_apart = getattr(trunk, "tells_atoms_apart", True)
+    fusion = spec.composition
+    if fusion is not None and fusion["fusion"] != "late":
+        trunk = fuse(trunk, fusion, atomic_numbers, DTYPES[spec.precision])
     heads: dict[str, nn.Module] = {}
     for index, entry in enumerate(spec.heads):
         options = {key: value for key, value in entry.items() if key != "type"}
         head_class = HEADS.get(entry["type"], f"model.heads.{index}.type")
-        head = head_class(head_class.Options(**options), trunk.out_channels, numbers)
+        head = head_class(head_class.Options(**options), trunk.out_channels, atomic_numbers)
+        if getattr(head, "per_atom", False) and not tells_atoms_apart:
+            raise ModelError(
+                f"cannot be learned by {spec.architecture}, whose features are those of the whole structure",
+                where=f"model.heads.{index}.per_atom",
+                value=True,
+                remedy="Take another architecture for a property of each atom.",
+            )
         # Only the learned layers take the precision: scales and reference values stay float64.
         head.mlp.to(DTYPES[spec.precision])
+        if fusion is not None and fusion["fusion"] == "late":
+            add_forest(head, fusion, atomic_numbers)
         heads[head_name(entry)] = head
     return SplitNetwork(trunk, heads, spec) if spec.split_depth else Network(trunk, heads, spec)

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from kimgnn.nn.activations import ShiftedSoftplus
 from kimgnn.nn.basis import GaussianBasis
 from kimgnn.nn.cutoffs import make_cutoff
+from kimgnn.nn.fusion import no_conditions
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.nn.options import Options
 
@@ -118,6 +119,8 @@ class SchNet(nn.Module):
         self.envelope = make_cutoff(options.cutoff_function, options.cutoff, options.polynomial_exponent)
         blocks = [Interaction(options) for _ in range(1 if options.shared_interactions else options.num_interactions)]
         self.interactions = nn.ModuleList(blocks * options.num_interactions if options.shared_interactions else blocks)
+        self.conditions = no_conditions(options.num_interactions)
+        self.condition_channels = options.hidden_channels
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -146,7 +149,8 @@ class SchNet(nn.Module):
         basis = self.basis(distances)
         envelope = self.envelope(distances)
         x = self.embedding(inputs.z)
-        for layer, interaction in enumerate(self.interactions):
+        # B905: TorchScript's zip has no strict.
+        for layer, (interaction, condition) in enumerate(zip(self.interactions, self.conditions)):  # noqa: B905
             nodes, edges, filters = inputs.node_counts[layer], inputs.edge_counts[layer], filter_counts[layer]
             pair_of_edge: Tensor | None = None
             if pairs is not None:
@@ -154,5 +158,5 @@ class SchNet(nn.Module):
             change = interaction(
                 x, sender[:edges], receiver[:edges], basis[:filters], envelope[:filters], nodes, pair_of_edge
             )
-            x = x[:nodes] + change
+            x = condition(x[:nodes] + change, inputs.composition, inputs.node_graph)
         return x

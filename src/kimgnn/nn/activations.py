@@ -24,6 +24,20 @@ class ShiftedSoftplus(nn.Module):
         return functional.softplus(x, 1.0, 40.0).sub_(self.shift.to(x.dtype))
 
 
+class LeakyReLU(nn.Module):
+    """``max(x, 0.2 x)``, of the slope that attention networks have (Veličković et al. 2018, section 2.1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # A buffer, not a Python number: ONNX export rounds Python numbers to float32.
+        self.register_buffer("slope", torch.tensor(0.2, dtype=torch.float64), persistent=False)
+        self.slope: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply element by element; any shape."""
+        return torch.maximum(x, self.slope.to(x.dtype) * x)
+
+
 Activation: TypeAlias = Literal["shifted_softplus", "softplus", "silu", "relu"]
 """A name of `ACTIVATIONS`; ReLU bends, so that forces of a network with it jump."""
 

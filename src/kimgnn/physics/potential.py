@@ -1,11 +1,12 @@
 """What a network says of a batch of graphs: energies, their derivatives, and the outputs of its other heads."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from kimgnn.errors import ModelError
+from kimgnn.errors import DataError, ModelError
 from kimgnn.fields import (
     ATOMIC_ENERGIES,
     CELL,
@@ -21,6 +22,7 @@ from kimgnn.fields import (
     STRESS,
     TRIPLETS,
     Z,
+    target_field,
 )
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.derivatives import forces_from_edges, gradient, strain_derivative, stress_from_strain
@@ -31,11 +33,26 @@ def graph_of_node(graph: Any) -> Tensor:
     return torch.div(graph[CONTRIBUTIONS], 2, rounding_mode="floor")
 
 
+def states_of(graph: Any, names: Sequence[str]) -> Tensor | None:
+    """Return what a batch says of states, ``(n_graphs, n_states)`` float64, which are read as targets are.
+
+    Raises:
+        DataError: Its structures were not given one of them.
+    """
+    if not names:
+        return None
+    for name in names:
+        if target_field(name) not in graph:
+            raise DataError("the structures have no such value, which the network needs", where=name)
+    return torch.cat([graph[target_field(name)] for name in names], dim=1)
+
+
 class EdgeNetwork(Protocol):
     """What `Potential` needs of a network: the part of `kimgnn.models.network.Network` that physics sees."""
 
     num_layers: int
     heads: nn.ModuleDict
+    state_inputs: tuple[str, ...]
 
     def __call__(self, inputs: GraphInputs) -> dict[str, Tensor]:
         """Return what each head says: ``energy`` are atomic energies, ``(n_nodes,)`` float64, eV."""
@@ -93,6 +110,7 @@ class Potential(nn.Module):
                     triplets,
                     node_graph,
                     n_graphs,
+                    states_of(graph, self.network.state_inputs),
                 )
             )
             if self.has_energy:

@@ -8,8 +8,8 @@ import numpy as np
 from kliff.dataset import Configuration
 
 from kimgnn.data.labels import has_label
-from kimgnn.data.statistics import label_counts
-from kimgnn.export.portable_model import ATOMS_PER_STRUCTURE, SAMPLES, STRUCTURE
+from kimgnn.data.statistics import label_counts, species_of
+from kimgnn.export.portable_model import ATOMS_PER_STRUCTURE, ELEMENTS, SAMPLES, STRUCTURE
 from kimgnn.fields import ENERGY, LABELS
 from kimgnn.training.targets import target_counts
 from kimgnn.transforms.graph import TARGETS, label_of
@@ -27,15 +27,24 @@ def dataset_hash(configurations: Sequence[Configuration]) -> str:
     return digest.hexdigest()
 
 
-def describe_data(splits: Mapping[str, Sequence[Configuration]], source: Any, digest: str) -> dict[str, Any]:
-    """Return source, hash and label counts of the data, and what `kimgnn.export.portable_model` looks for.
+FILE_HASHES = "file_hashes"
+"""Key of a checkpoint's ``data``: split that was read from files of its own -> its `dataset_hash`."""
+
+
+def describe_data(
+    splits: Mapping[str, Sequence[Configuration]], source: Any, digest: str, own_files: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Return source, hashes and label counts of the data, and what `kimgnn.export.portable_model` looks for.
 
     Args:
         splits: ``train``, ``validation``, ``test`` -> structures.
         source: The manifest's ``dataset.path``.
-        digest: `dataset_hash` of all of them.
+        digest: `dataset_hash` of those from there.
+        own_files: Splits that were read from elsewhere.
     """
     data: dict[str, Any] = {"source": source, "hash": digest}
+    data[FILE_HASHES] = {name: dataset_hash(splits[name]) for name in own_files}
+    data[ELEMENTS] = trained = species_of(splits["train"])
     for name, configurations in splits.items():
         if configurations:
             counts = label_counts(configurations) | target_counts(configurations)
@@ -47,7 +56,8 @@ def describe_data(splits: Mapping[str, Sequence[Configuration]], source: Any, di
     # The LAMMPS decks of an export run it: the calmest structure there is.
     labelled = [item for item in splits["train"] if has_label(item, ENERGY)] or splits["train"][:1]
     data[STRUCTURE] = _plain(min(labelled, key=lambda item: label_of(item, ENERGY) / len(item.species)))
-    unseen = splits["test"] or splits["validation"] or splits["train"]
+    within = {name: [item for item in part if set(trained) >= set(item.species)] for name, part in splits.items()}
+    unseen = within["test"] or within["validation"] or within["train"]
     by_size = sorted(unseen, key=lambda item: len(item.species))
     places = {0, len(by_size) // 2, len(by_size) - 1}
     data[SAMPLES] = [_plain(by_size[place]) for place in sorted(places)]

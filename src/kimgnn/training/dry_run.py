@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kimgnn.data.statistics import label_counts, species_of
 from kimgnn.errors import TrainingError
-from kimgnn.fields import EDGE_INDEX, ENERGY, FORCES, SHIFTS, STRESS
+from kimgnn.fields import EDGE_INDEX, ENERGY, FORCES, SHIFTS, STRESS, TRIPLETS
 from kimgnn.manifest import Manifest, load_manifest
 from kimgnn.training.module import make_optimizer
 from kimgnn.training.targets import target_counts
@@ -62,6 +62,7 @@ class DryRun:
         species: Elements in the data.
         nodes: Mean and largest number of nodes of a graph.
         edges: Mean and largest number of edges of a graph.
+        triplets: Mean and largest number of triplets of edges, of a line graph; none of others.
         cutoff: Å.
         influence_distance: Å; how far an atom's energy feels.
         ghosts: Smallest, median and largest structure: atoms, and ghost atoms within the influence distance of them;
@@ -77,6 +78,7 @@ class DryRun:
     species: list[str]
     nodes: tuple[float, int]
     edges: tuple[float, int]
+    triplets: tuple[float, int] | None
     cutoff: float
     influence_distance: float
     ghosts: list[tuple[int, int]]
@@ -92,6 +94,7 @@ class DryRun:
         for split, counts in self.counts.items():
             cells = "".join(f"{counts[label]:{max(10, len(label) + 2)}}" for label in labels)
             table.append(f"{split:12}{counts['structures']:12}{cells}")
+        triplets = f", {self.triplets[0]:.0f} triplets (at most {self.triplets[1]})" if self.triplets else ""
         ghosts = ", ".join(f"{ghosts} for {atoms} atoms" for atoms, ghosts in self.ghosts)
         memory = self.memory
         return "\n".join(
@@ -99,7 +102,7 @@ class DryRun:
                 *table,
                 f"species             {' '.join(self.species)}",
                 f"graph               {self.nodes[0]:.0f} nodes (at most {self.nodes[1]}), "
-                f"{self.edges[0]:.0f} edges (at most {self.edges[1]})",
+                f"{self.edges[0]:.0f} edges (at most {self.edges[1]}){triplets}",
                 f"cutoff              {self.cutoff:g} Å",
                 f"influence distance  {self.influence_distance:g} Å",
                 *([f"ghost atoms         {ghosts}"] if ghosts else []),
@@ -138,6 +141,7 @@ def _summary(trainer: GNNLightningTrainer) -> DryRun:
     graphs = [graph for part in (module.train, module.validation, module.test) if part for graph in _all(part)]
     nodes = [len(graph.z) for graph in graphs]
     edges = [graph[EDGE_INDEX].shape[1] for graph in graphs]
+    triplets = [graph[TRIPLETS].shape[1] for graph in graphs if TRIPLETS in graph]
     transform = trainer.configuration_transform
     layers = transform.n_layers if trainer.spec is None else trainer.model.num_layers
     reach = layers * transform.cutoff
@@ -154,6 +158,7 @@ def _summary(trainer: GNNLightningTrainer) -> DryRun:
         species=species_of(configurations),
         nodes=(float(np.mean(nodes)), max(nodes)),
         edges=(float(np.mean(edges)), max(edges)),
+        triplets=(float(np.mean(triplets)), max(triplets)) if triplets else None,
         cutoff=transform.cutoff,
         influence_distance=reach,
         ghosts=[(len(chosen.species), count_ghosts(chosen, reach)) for chosen in _typical(configurations)]

@@ -2,20 +2,27 @@
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ase.data import atomic_numbers, chemical_symbols
 from kliff.dataset import Configuration
 from torch import nn
 
-from kimgnn.data.element_features import element_feature_table, require_elements
-from kimgnn.data.statistics import energy_per_atom_std, fit_reference_energies, force_rms
+from kimgnn.data.element_features import WITHOUT_TABLE, element_feature_table, require_elements
+from kimgnn.data.magpie import magpie_table
+from kimgnn.data.statistics import energy_per_atom_std, fit_reference_energies, force_rms, species_of
 from kimgnn.errors import ManifestError, ModelError
+from kimgnn.models.fusion import composition_modules
 from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.models.tasks import head_name
+from kimgnn.nn.states import state_inputs_of
 from kimgnn.training.head_fits import fit_classification_head, fit_property_head
+from kimgnn.training.late_fusion import features_of
+from kimgnn.transforms.graph import TARGETS
 
 
 def fit_spec(model: Mapping[str, Any], configurations: Sequence[Configuration], species: Sequence[str]) -> NetworkSpec:
@@ -24,7 +31,8 @@ def fit_spec(model: Mapping[str, Any], configurations: Sequence[Configuration], 
     Args:
         model: The block, every default filled.
         configurations: The training set.
-        species: Elements of the network.
+        species: Elements of all the data. The network's are those of the training set, in this order: nothing is
+            learned of others, though it can compute them.
 
     Raises:
         ManifestError: An element is beyond the network's ``max_z``, or not among the reference values that are given.
@@ -39,8 +47,31 @@ def fit_spec(model: Mapping[str, Any], configurations: Sequence[Configuration], 
         )
     fits = {"energy": _fit_energy_head, "property": _fit_property_head, "classification": _fit_classification_head}
     heads = [fits[head["type"]](head, configurations, species) for head in model["heads"]]
-    options, precision, depth = model["options"], model["precision"], model["split_depth"]
-    return NetworkSpec(model["architecture"], options, heads, list(species), precision, depth)
+    options, precision, depth = _fit_states(model["options"], configurations), model["precision"], model["split_depth"]
+    fusion = model.get("composition")
+    fusion = fusion and fusion | {"species": list(species)}
+    return NetworkSpec(
+        model["architecture"], options, heads, _trained(species, configurations), precision, depth, fusion
+    )
+
+
+def _fit_states(options: Mapping[str, Any], configurations: Sequence[Configuration]) -> dict[str, Any]:
+    """Return an architecture's options with mean and spread of the numbers among its state inputs."""
+    states = []
+    for state in state_inputs_of(options):
+        if not state.classes:
+            values = [configuration.metadata[TARGETS][state.name].item() for configuration in configurations]
+            mean = float(np.mean(values)) if state.mean is None else state.mean
+            spread = float(np.std(values)) if state.spread is None else state.spread
+            state = replace(state, mean=mean, spread=spread)
+        states.append(asdict(state))
+    return dict(options) | ({"state_inputs": states} if states else {})
+
+
+def _trained(species: Sequence[str], configurations: Sequence[Configuration]) -> list[str]:
+    """Return those elements that structures have, in the order given."""
+    seen = set(species_of(configurations))
+    return [symbol for symbol in species if symbol in seen]
 
 
 def set_element_features(network: Network, configurations: Iterable[Configuration]) -> None:
@@ -54,11 +85,35 @@ def set_element_features(network: Network, configurations: Iterable[Configuratio
         DataError: The table cannot be read, or has no features of some structures' elements.
     """
     source = network.spec.options.get("element_features", "embedding")
-    if source not in ("embedding", "onehot"):
+    if source not in WITHOUT_TABLE:
         table = element_feature_table(source)
         require_elements(table, configurations, source)
-        trunk: Any = network.trunk
+        # That of the architecture, where it stands in one that knows the composition.
+        trunk: Any = getattr(network.trunk, "trunk", network.trunk)
         trunk.elements.set_table(torch.from_numpy(table))
+
+
+def set_composition(network: Network, train: Sequence[Configuration]) -> None:
+    """Give a network that knows the composition Magpie's table, if it uses it, and the scale of the features.
+
+    Args:
+        network: Freshly built.
+        train: The training set, which the features are scaled on.
+
+    Raises:
+        DataError: matminer is not installed, or Magpie's table lacks a property of an element.
+    """
+    modules = composition_modules(network)
+    if not modules:
+        return
+    options: Any = network.spec.composition
+    if options["features"] == "magpie":
+        table = torch.from_numpy(magpie_table(options["species"]))
+        for module in modules:
+            module.set_table(table)
+    features = features_of(modules[0], train)
+    for module in modules:
+        module.set_scale(features)
 
 
 def _fit_energy_head(
@@ -66,7 +121,7 @@ def _fit_energy_head(
 ) -> dict[str, Any]:
     fitted = dict(head)
     if head["reference_energies"] == "fit":
-        fitted["reference_energies"] = fit_reference_energies(configurations, species)
+        fitted["reference_energies"] = fit_reference_energies(configurations, _trained(species, configurations))
     elif isinstance(head["reference_energies"], dict):
         fitted["reference_energies"] = _given(head["reference_energies"], species, "model.heads.reference_energies")
     if head["scale"] == "fit":

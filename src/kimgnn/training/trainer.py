@@ -24,8 +24,8 @@ from loguru import logger
 from torch import nn
 
 from kimgnn.data.from_atoms import configuration_from_atoms
-from kimgnn.data.requirements import require_labels
-from kimgnn.data.sources import SHOWN, read_configurations
+from kimgnn.data.requirements import require_labels, unseen_elements
+from kimgnn.data.sources import read_configurations
 from kimgnn.data.splits import split_indices
 from kimgnn.data.statistics import label_counts, species_of
 from kimgnn.data.targets import TargetSpec, check_targets
@@ -33,35 +33,37 @@ from kimgnn.data.to_atoms import save_configurations
 from kimgnn.errors import DataError, ManifestError, TrainingError
 from kimgnn.evaluation.heads import compare_heads, head_metrics
 from kimgnn.evaluation.metrics import compare, error_metrics
-from kimgnn.evaluation.predict import Prediction, predict
+from kimgnn.evaluation.predict import Prediction, give_states, predict
 from kimgnn.evaluation.run_report import Split, Timing, write_run_report
 from kimgnn.export.portable_model import export_portable_model
 from kimgnn.fields import ENERGY, LABELS
 from kimgnn.files import atomic_write
 from kimgnn.manifest import Manifest, load_manifest
 from kimgnn.models.checkpoint import ENTRY, FORMAT, Checkpoint
+from kimgnn.models.fusion import forests
 from kimgnn.models.network import DTYPES, NetworkSpec, build_network
 from kimgnn.models.tasks import tasks_of
+from kimgnn.nn.states import state_inputs_of
 from kimgnn.physics.potential import CoordinatePotential, Potential
 from kimgnn.registry import TRANSFORMS
 from kimgnn.training.callbacks import EpochClock, EpochLines, PerAtomPredictions, RunCheckpoints
 from kimgnn.training.checkpoint_io import AtomicCheckpointIO
 from kimgnn.training.data_module import GraphDataModule, GraphDataset, Transform
-from kimgnn.training.description import dataset_hash, describe_data
+from kimgnn.training.description import FILE_HASHES, dataset_hash, describe_data
 from kimgnn.training.head_fits import check_logarithms
 from kimgnn.training.head_losses import head_losses
 from kimgnn.training.history import run_history
 from kimgnn.training.host import KLIFFGNNTrainer
 from kimgnn.training.label_scales import LabelScale, fit_label_scales
+from kimgnn.training.late_fusion import check_late_fusion, fit_forests, remove_forests
 from kimgnn.training.lightning_run import calm, choose_accelerator, fit
 from kimgnn.training.losses import Loss, label_weights
 from kimgnn.training.module import TrainingModule, make_optimizer, make_scheduler
-from kimgnn.training.networks import fit_spec, load_torchscript, set_element_features
+from kimgnn.training.networks import fit_spec, load_torchscript, set_composition, set_element_features
 from kimgnn.training.run_directory import RunDirectory, open_run_directory, process_rank
 from kimgnn.training.spreads import label_spreads, target_spreads
-from kimgnn.training.targets import has_target, target_spec
+from kimgnn.training.targets import has_target, labels_read, require_states, state_specs, target_spec
 from kimgnn.training.task_balance import LearnedBalance
-from kimgnn.transforms.graph import configuration_name
 from kimgnn.transforms.graph_cache import CachedTransform, with_cache
 from kimgnn.transforms.radial_graph import radial_graph
 
@@ -148,7 +150,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         """Read the structures, their labels and their weights."""
         weights = self.loss_manifest["weights"]
         source = self.dataset_manifest | ({"weights": weights} if isinstance(weights, str) else {})
-        self.dataset = Dataset(read_configurations(source, targets=self._target_specs()))
+        self.dataset = Dataset(self._read(source))
         if self.dataset_manifest["save"] and process_rank() == 0:
             path = save_configurations(
                 self.dataset.configs, self.dataset_manifest["save_path"] or self.current["data_dir"]
@@ -340,6 +342,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 )
                 raise
         if self.pl_trainer.is_global_zero:
+            self._fit_late_fusion()
             if any(isinstance(item, Timer) and (item.time_remaining() or 0) <= 0 for item in self.callbacks):
                 logger.warning(
                     f"training.max_time is over. To go on, raise it and set workspace.resume to {str(self.run.path)!r}."
@@ -373,14 +376,17 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         """Return what the best weights say of structures.
 
         Args:
-            structures: ``kliff.dataset.Configuration`` or ``ase.Atoms``; labels are not looked at.
+            structures: ``kliff.dataset.Configuration`` or ``ase.Atoms``; labels are not looked at, state inputs of the
+                network are taken from the latter's ``info``.
 
         Raises:
             TrainingError: Nothing was trained yet.
+            DataError: A structure has an element that was not trained on, or lacks a state input.
         """
-        return self._predict(
-            [configuration_from_atoms(item) if isinstance(item, ase.Atoms) else item for item in structures]
-        )
+        configurations = [self._configuration(item) for item in structures]
+        if told := unseen_elements(configurations, species_of(self.splits["train"])):
+            raise DataError(told, where="structures", remedy="evaluate() takes the parts of the data as they are.")
+        return self._predict(configurations)
 
     def save_kim_model(self, path: str | Path | None = None) -> Path:
         """Write the best weights as KIM portable models, in the place of those of the same names.
@@ -436,7 +442,22 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         weights = self.dataset_manifest["weights"]
         source = self.dataset_manifest | {"path": path, "slices": None}
         source |= {"weights": None if isinstance(weights, str) else weights}
-        return read_configurations(source, where, targets=self._target_specs())
+        return self._read(source, where)
+
+    def _read(self, source: Mapping[str, Any], where: str = "dataset") -> list[Configuration]:
+        """Read structures, with what the heads learn, of which the network can take every element."""
+        model = self.model_manifest
+        table = model["options"].get("element_features")
+        specs = [*self._target_specs(), *state_specs(model["options"])]
+        return read_configurations(source, where, specs, labels_read(model["heads"]), table)
+
+    def _configuration(self, structure: Configuration | ase.Atoms) -> Configuration:
+        """Return a structure to predict, with the states that the network needs."""
+        if not isinstance(structure, ase.Atoms):
+            return structure
+        configuration = configuration_from_atoms(structure, labels=())
+        give_states(configuration, state_inputs_of(self.model_manifest["options"]), structure.info)
+        return configuration
 
     def _target_specs(self) -> list[TargetSpec]:
         """Return how the targets of the heads are read; two heads may share one."""
@@ -481,6 +502,10 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             )
         require_labels(train, weights)
         check_targets(train, specs)
+        states = state_specs(self.model_manifest["options"])
+        there = [spec for spec in states if any(has_target(item, spec) for item in train)]
+        require_states([item for part in self.splits.values() for item in part], there)
+        check_targets(train, states)  # says of the others what their columns may be called
         check_logarithms(heads, (item for part in self.splits.values() for item in part))
         self._warn_of_unseen_elements()
         counts = label_counts(validation)
@@ -493,17 +518,10 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             )
 
     def _warn_of_unseen_elements(self) -> None:
-        seen = set(species_of(self.splits["train"]))
+        seen = species_of(self.splits["train"])
         for split in ("validation", "test"):
-            found = [item for item in self.splits[split] if not seen.issuperset(item.species)]
-            if found:
-                elements = ", ".join(symbol for symbol in species_of(found) if symbol not in seen)
-                names, more = ", ".join(map(configuration_name, found[:SHOWN])), ", ..." if len(found) > SHOWN else ""
-                warnings.warn(
-                    f"training.{split}_dataset: {len(found)} structures have elements that no structure to train on "
-                    f"has ({elements}), so that nothing is learned of them: {names}{more}",
-                    stacklevel=2,
-                )
+            if told := unseen_elements(self.splits[split], seen):
+                warnings.warn(f"training.{split}_dataset: {told}", stacklevel=2)
 
     def _save_indices(self) -> None:
         files = {}
@@ -533,8 +551,12 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             configuration = self.transform_manifest["configuration"]
             species = configuration["kwargs"].get("species") or species_of(self.dataset.configs)
             self.spec = fit_spec(self.model_manifest, self.splits["train"], species)
+            if left := [symbol for symbol in species if symbol not in self.spec.species]:
+                logger.info(f"The model will not take {', '.join(left)}: no structure to train on has it.")
             self.model = build_network(self.spec)
             set_element_features(self.model, (item for part in self.splits.values() for item in part))
+            set_composition(self.model, self.splits["train"])
+            check_late_fusion(self.model, self.splits["train"], self.splits["validation"])
             return Potential(self.model)
         if self.model is None:
             self.model = load_torchscript(self.model_manifest["model_path"])
@@ -575,7 +597,12 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             "spec": None if self.spec is None else self.spec.to_dict(),
             "transform": dict(self.transform_manifest["configuration"]),
             "manifest": self.manifest.to_dict(),
-            "data": describe_data(self.splits, self.dataset_manifest["path"], self.current["dataset_hash"]),
+            "data": describe_data(
+                self.splits,
+                self.dataset_manifest["path"],
+                self.current["dataset_hash"],
+                [name for name, part in self.splits.items() if part and not self.indices[name]],
+            ),
         }
 
     def _start_again(self) -> None:
@@ -591,6 +618,15 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 where="dataset",
                 remedy="Give the same data, or start a new run with workspace.resume: false.",
             )
+        files = self._description()["data"][FILE_HASHES]
+        for split in ("validation", "test"):
+            # Runs begun before there were these hashes are taken as they are.
+            if entry["data"].get(FILE_HASHES, files).get(split) != files.get(split):
+                raise TrainingError(
+                    "the structures of these files are not those that the run began with",
+                    where=f"training.{split}_dataset",
+                    remedy="Give the same files, or start a new run with workspace.resume: false.",
+                )
         for split, indices in self.indices.items():
             path = self.run.path / f"{SPLITS[split]}_indices.txt"
             if path.is_file() and [int(index) for index in path.read_text().split()] != indices:
@@ -607,8 +643,9 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
     def _check_network(self, before: Mapping[str, Any] | None) -> None:
         """Refuse the weights of another network: some would fit, and mean something else."""
         now = None if self.spec is None else self.spec.to_dict()
-        for name in ("architecture", "options", "species", "precision", "split_depth"):
-            if before and now and before.get(name, 0) != now[name]:
+        for name in ("architecture", "options", "species", "precision", "split_depth", "composition"):
+            # Runs begun before there was the one or the other have none of it.
+            if before and now and (before.get(name) or 0) != (now[name] or 0):
                 raise TrainingError(
                     f"the run has a network with another {name}",
                     where=f"model.{name}",
@@ -639,9 +676,9 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         potential.load_state_dict(state)
         return potential.eval()
 
-    def _predict(self, configurations: Sequence[Configuration]) -> list[Prediction]:
+    def _predict(self, configurations: Sequence[Configuration], potential: nn.Module | None = None) -> list[Prediction]:
         batch_size, device = self.training_manifest["batch_size"], self.pl_trainer.strategy.root_device
-        return predict(self.best_potential(), configurations, self.graph_of, batch_size, device)
+        return predict(potential or self.best_potential(), configurations, self.graph_of, batch_size, device)
 
     def _write_report(self) -> None:
         splits = {
@@ -661,6 +698,22 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         )
         self._describe_best(report.metrics)
         logger.info(f"Training is finished. Report: {report.path}")
+
+    def _fit_late_fusion(self) -> None:
+        """Put forests beside the best weights, where the manifest asks for late fusion."""
+        if not isinstance(self.potential, Potential) or not forests(self.potential.network):
+            return
+        potential: Any = self.best_potential()
+        network = potential.network
+        remove_forests(network)  # of training that was stopped, and went on
+        train, validation, seed = self.splits["train"], self.splits["validation"], self.workspace["seed"]
+        alone = self._predict(validation, potential)
+        fitted = fit_forests(network.cpu(), train, validation, [item.properties for item in alone], seed)
+        for name, result in fitted.items():
+            logger.info(f"{name}: {result}")
+        checkpoint = self._best_checkpoint()
+        checkpoint["state_dict"] |= {f"potential.{name}": value for name, value in potential.state_dict().items()}
+        AtomicCheckpointIO().save_checkpoint(checkpoint, self.run.best)
 
     def _timing(self) -> Timing | None:
         """Return how long this process trained; nothing where it had nothing left to do."""

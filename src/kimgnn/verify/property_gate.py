@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import ExportError, KimgnnError, ModelError, Problem
-from kimgnn.evaluation.predict import predict
+from kimgnn.evaluation.predict import give_states, predict
 from kimgnn.export.property_contract import DEVIATION, PropertyDescription, describe_properties
 from kimgnn.export.property_package import property_file
 from kimgnn.export.property_runtimes import PropertyModel, load_property_model
@@ -24,6 +24,7 @@ from kimgnn.files import atomic_write
 from kimgnn.heads.property import PropertyHead
 from kimgnn.models.checkpoint import Checkpoint
 from kimgnn.models.network import Network
+from kimgnn.nn.states import StateInput, state_inputs_of
 from kimgnn.physics.potential import Potential
 from kimgnn.registry import TRANSFORMS
 from kimgnn.verify.gate import REPEATS, Tell, all_threads, gate_structures, versions
@@ -127,8 +128,8 @@ def approve_properties(folders: Sequence[Path], checkpoint: Checkpoint, rejected
         ExportError: A file differs by more than is allowed, or computes nothing for a structure; the message names the
             file, the structure, the output and the difference.
     """
-    structures = gate_structures(checkpoint)
     description = describe_properties(checkpoint)
+    structures = with_states(gate_structures(checkpoint), description.states)
     expected = torch_properties(checkpoint, list(structures.values()))
     scales = [head_scale(checkpoint.network, atoms, values)
               for atoms, values in zip(structures.values(), expected, strict=True)]  # fmt: skip
@@ -161,10 +162,25 @@ def what_of_properties_is_compared(checkpoint: Checkpoint, formats: Iterable[str
     return f"{outputs} by {files} in Python, for {len(structures)} structures ({', '.join(structures)})"
 
 
+def with_states(structures: Mapping[str, Atoms], states: Sequence[StateInput]) -> dict[str, Atoms]:
+    """Return structures with the states that a network needs: all classes by turns, and numbers about the mean."""
+    found = {}
+    for turn, (name, atoms) in enumerate(structures.items()):
+        found[name] = without_labels(atoms)
+        for state in states:
+            away = (turn % 3 - 1) * (state.spread or 0.0)
+            classes = state.classes
+            found[name].info[state.name] = classes[turn % len(classes)] if classes else (state.mean or 0.0) + away
+    return found
+
+
 def torch_properties(checkpoint: Checkpoint, structures: Sequence[Atoms]) -> list[Values]:
     """Return what the network says, by output, on graphs of the transform that it was trained with."""
     transform = TRANSFORMS.get(checkpoint.transform["name"])(**checkpoint.transform["kwargs"])
-    configurations = [configuration_from_atoms(without_labels(atoms)) for atoms in structures]
+    configurations = []
+    for atoms in structures:
+        configurations.append(configuration_from_atoms(atoms, labels=()))
+        give_states(configurations[-1], state_inputs_of(checkpoint.spec.options), atoms.info)
     with warnings.catch_warnings():
         # A lone atom is one of the structures on purpose.
         warnings.filterwarnings("ignore", ".* neighbours? within the cutoff", UserWarning)
@@ -212,7 +228,7 @@ def _compare(
         with all_threads():
             model = load_property_model(path)
             differences = [
-                _difference(model, without_labels(atoms), values, scale)
+                _difference(model, atoms, values, scale)
                 for atoms, values, scale in zip(structures, expected, scales, strict=True)
             ]
     except ModelError as error:

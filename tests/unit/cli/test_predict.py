@@ -20,7 +20,6 @@ from structures import CUTOFF, mixed_atoms
 from kimgnn import cli
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.evaluation.predict import Prediction, predict
-from kimgnn.export.property_package import property_file, write_property_file
 from kimgnn.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kimgnn.models.network import NetworkSpec, build_network
 from kimgnn.physics.potential import Potential
@@ -160,15 +159,17 @@ def test_properties_in_the_other_formats_are_the_same(properties: Path, kimgnn: 
         np.testing.assert_allclose(atoms.arrays["core_shift"], np.ravel(row["core_shift (eV)"]), atol=1e-7)
 
 
-@pytest.mark.parametrize("format_name", ["torchscript", "onnx"])
+@pytest.mark.filterwarnings("ignore:.*neighbours? within the cutoff")
+@pytest.mark.parametrize("file", ["properties.pt", "properties.onnx"])
 def test_exported_properties_say_what_the_checkpoint_says(
-    format_name: str, properties: Path, kimgnn: Command, tmp_path: Path
+    file: str, crystals: tuple[Checkpoint, Path], kimgnn: Command
 ) -> None:
     """The same columns; the same numbers to 1e-9 (the same sums in another order, through ten to the power)."""
-    write_property_file(load_checkpoint(properties), tmp_path, format_name)
+    checkpoint, folder = crystals
+    save_checkpoint("best.ckpt", checkpoint)
     ase.io.write("in.extxyz", structures())
-    assert kimgnn("predict", properties, "in.extxyz", "--output", "right.json")[0] == 0
-    assert kimgnn("predict", property_file(format_name), "in.extxyz", "--output", "out.json")[0] == 0
+    assert kimgnn("predict", "best.ckpt", "in.extxyz", "--output", "right.json")[0] == 0
+    assert kimgnn("predict", folder / file, "in.extxyz", "--output", "out.json")[0] == 0
     right, found = (json.loads(Path(name).read_text(encoding="utf-8")) for name in ("right.json", "out.json"))
     assert [list(row) for row in found] == [list(row) for row in right]
     for row, expected_row in zip(found, right, strict=True):

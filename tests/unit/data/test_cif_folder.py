@@ -42,6 +42,22 @@ def test_columns(tmp_path: Path, table: str, values: dict[str, dict[str, str]]) 
     assert read(folder) == (values, [])
 
 
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    """One would take the place of the other."""
+    folder = write_cif_folder(tmp_path / "data", "id,gap,gap\na,1,2\n", a=NACL)
+    with pytest.raises(DataError, match=r"id_prop\.csv: has several columns of one name \(got 'gap'\)"):
+        read(folder)
+
+
+def test_an_id_in_two_folders(tmp_path: Path) -> None:
+    """Two materials of one id in the results would be one too many."""
+    for name in ("1", "2"):
+        write_cif_folder(tmp_path / name, "a,1\n", a=NACL)
+    dataset = {"type": "cif_folder", "path": [str(tmp_path / "1"), str(tmp_path / "2")]}
+    with pytest.raises(DataError, match="a, number 2: the id is there already"):
+        read_configurations(dataset)
+
+
 def test_what_has_no_counterpart(tmp_path: Path) -> None:
     """An id without a file, a file without an id, an id twice, and a short row are all told by their id."""
     table = "a,1,2\nmissing1,3,4\na,5,6\nb,7\n,8,9\n"

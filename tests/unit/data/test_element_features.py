@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from ase.build import bulk
 
-from kimgnn.data.element_features import binned_properties, element_feature_table, elements_outside, require_elements
+from kimgnn.data.element_features import (
+    binned_properties,
+    element_feature_table,
+    elements_outside,
+    require_elements,
+    within_table,
+)
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import DataError
 
@@ -55,6 +61,9 @@ def test_elements_outside_the_table_are_told_by_structure(tmp_path: Path) -> Non
     require_elements(table, [structures["salt"]], "atoms.json")
     with pytest.raises(DataError, match=r"^lif: has elements that atoms.json has no features of \(got 'F, Li'\)"):
         require_elements(table, structures.values(), "atoms.json")
+    within, problems = within_table(table, structures.values(), "atoms.json")
+    assert within == [structures["salt"]]
+    assert [problem.where for problem in problems] == ["lif"]
 
 
 @pytest.mark.parametrize(

@@ -40,6 +40,16 @@ def test_without_index_and_without_structure(tmp_path: Path) -> None:
     assert item.identifier == "0"
 
 
+def test_an_id_that_is_there_twice(tmp_path: Path) -> None:
+    """Is told, or the first is kept."""
+    path = tmp_path / "m.json"
+    path.write_text(json.dumps({"index": ["mb-1", "mb-1"], "columns": ["structure"], "data": [[SILICON], [SILICON]]}))
+    with pytest.raises(DataError, match="mb-1, number 2: the id is there already"):
+        read_configurations({"type": "matbench", "path": str(path)})
+    with pytest.warns(UserWarning, match="1 entries are left out, 1 stay"):
+        assert len(read_configurations({"type": "matbench", "path": str(path), "on_error": "skip"})) == 1
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -48,6 +58,7 @@ def test_without_index_and_without_structure(tmp_path: Path) -> None:
         ('{"columns": ["composition", "gap"], "data": []}', "no structures .*composition, gap"),
         ('{"columns": ["structure"], "data": [[1, 2]]}', "does not have all columns"),
         ('{"columns": ["structure"], "data": [], "index": [1]}', "index and data differ in length"),
+        ('{"columns": ["structure", "gap", "gap"], "data": []}', "several columns of one name .got 'gap'"),
     ],
 )
 def test_other_files(tmp_path: Path, content: str, message: str) -> None:

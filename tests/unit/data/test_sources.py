@@ -333,6 +333,44 @@ def test_bad_frames_are_told_together_or_left_out(tmp_path: Path) -> None:
         assert energies(read(paths, on_error="skip")) == [1.0, 3.0]
 
 
+def test_ids_of_frames_are_there_once(trajectory: Path, tmp_path: Path) -> None:
+    """Also where a file is named twice, or a key of the frames has their ids."""
+    folder = str(trajectory.parent)
+    with pytest.raises(DataError, match=r"run\.extxyz:9, number 2: the id is there already") as caught:
+        read([folder, str(trajectory)])
+    assert len(caught.value.problems) == 10
+    with connect(tmp_path / "d.db", append=False) as database:
+        for name, energy in (("a", 1.0), ("b", 2.0), ("a", 3.0)):
+            database.write(labelled(energy), name=name)
+    with pytest.raises(DataError, match="^a, number 2: the id is there already"):
+        read(str(tmp_path / "d.db"), id_column="name")
+    with pytest.warns(UserWarning, match="1 entries are left out, 2 stay"):
+        assert energies(read(str(tmp_path / "d.db"), id_column="name", on_error="skip")) == [1.0, 2.0]
+    assert len(read(str(tmp_path / "d.db"))) == 3  # by their numbers they are different
+
+
+def test_elements_outside_the_networks_table(tmp_path: Path) -> None:
+    """They are told with all else that is wrong, or left out."""
+    (tmp_path / "atoms.json").write_text('{"29": [1.0]}')
+    ase.io.write(tmp_path / "a.extxyz", [labelled(1.0), bulk("Si"), bulk("Cu"), bulk("SiC", "zincblende", a=4.4)])
+    (tmp_path / "b.extxyz").write_text('1\nenergy="high"\nCu 0 0 0\n')
+    dataset = {"type": "ase", "path": [str(tmp_path / "a.extxyz"), str(tmp_path / "b.extxyz")]}
+    table = str(tmp_path / "atoms.json")
+    with pytest.raises(DataError) as caught:
+        read_configurations(dataset, element_features=table)
+    told = [(Path(problem.where).name, problem.value) for problem in caught.value.problems]
+    assert told == [("b.extxyz:0 (energy)", "high"), ("a.extxyz:1", "Si"), ("a.extxyz:3", "C, Si")]
+    with pytest.warns(UserWarning, match=r"(?s)3 entries are left out, 2 stay:.*extxyz:3: has elements that .*'C, Si'"):
+        items = read_configurations(dataset | {"on_error": "skip"}, element_features=table)
+    assert [(Path(item.identifier).name, item.metadata["index"]) for item in items] == [
+        ("a.extxyz:0", 0),
+        ("a.extxyz:2", 1),
+    ]
+    dataset["path"] = str(tmp_path / "a.extxyz")
+    for every in ("embedding", "onehot", "properties", None):
+        assert len(read_configurations(dataset, element_features=every)) == 4
+
+
 def test_records(trajectory: Path) -> None:
     """Records have all values, and no target needs to be named."""
     records = read_records({"type": "ase", "path": str(trajectory), "slices": ":2"})

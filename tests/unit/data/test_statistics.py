@@ -7,7 +7,7 @@ import pytest
 from kliff.dataset import Configuration
 
 from kimgnn.data.labels import KEYS, KEYS_PRESENT
-from kimgnn.data.requirements import require_labels
+from kimgnn.data.requirements import require_labels, unseen_elements
 from kimgnn.data.statistics import (
     energy_per_atom_std,
     fit_reference_energies,
@@ -93,3 +93,16 @@ def test_a_stress_without_a_volume_is_refused_where_it_is_fitted() -> None:
     with pytest.raises(DataError, match=r"\(stress\): .*no volume"):
         require_labels([molecule], {"stress": 1.0})
     require_labels([molecule], {"stress": 0.0})
+
+
+def test_elements_that_were_not_trained_on():
+    """Five structures are named, and every element once, by atomic number."""
+    species = [["Si", "Si"], ["Si", "Ge"], ["C", "Si"], ["Si"]] + [["Ge"]] * 5
+    structures = [
+        Configuration(np.eye(3), symbols, np.zeros((len(symbols), 3)), [True] * 3, 0.0, identifier=f"s{index}")
+        for index, symbols in enumerate(species)
+    ]
+    told = unseen_elements(structures, ["Si"])
+    assert told.startswith("7 structures have elements that no structure to train on has (C, Ge)")
+    assert told.endswith(": s1, s2, s4, s5, s6, ...")
+    assert unseen_elements(structures, ["C", "Si", "Ge"]) == ""

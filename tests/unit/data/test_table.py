@@ -9,15 +9,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from crystals import NACL, POSCAR
+from pyarrow import parquet as pq
 from pymatgen.core.structure import Structure
 
+from kimgnn.data.labels import has_label
 from kimgnn.data.records import Entry
 from kimgnn.data.sources import read_configurations, source_of
 from kimgnn.data.table import read_table
 from kimgnn.data.targets import TargetSpec
 from kimgnn.errors import DataError, Problem
+from kimgnn.fields import LABELS
 
 SILICON = Structure.from_str(POSCAR, fmt="poscar").as_dict()
 for part in (SILICON, *SILICON["sites"]):
@@ -159,10 +163,34 @@ def test_broken_files(tmp_path: Path, name: str, content: bytes, message: str) -
 
 
 def test_repeated_ids(tmp_path: Path) -> None:
-    """Ids that are there more than once are told: such structures may be in two parts of a split."""
-    path = write(tmp_path / "t.csv", [{"id": "a", "cif": NACL}, {"id": "b", "cif": NACL}, {"id": "a", "cif": NACL}])
-    with pytest.warns(UserWarning, match="1 ids are there more than once: a"):
-        assert len(read_configurations({"type": "table", "path": str(path)})) == 3
+    """Copies could be in two parts of a split: all are told, or the first of each id is kept."""
+    rows = [{"id": name, "cif": NACL, "gap": gap} for name, gap in (("a", 1.0), ("b", 2.0), ("a", 3.0), ("a", 4.0))]
+    dataset = {"type": "table", "path": str(write(tmp_path / "t.csv", rows))}
+    targets = [TargetSpec("gap", "number")]
+    with pytest.raises(DataError) as caught:
+        read_configurations(dataset, targets=targets)
+    assert [(item.where, item.message) for item in caught.value.problems] == [
+        ("a, number 2", "the id is there already"),
+        ("a, number 3", "the id is there already"),
+    ]
+    with pytest.warns(UserWarning, match=r"(?s)2 entries are left out, 2 stay:.*a, number 2: .*\na, number 3: "):
+        items = read_configurations(dataset | {"on_error": "skip"}, targets=targets)
+    assert [(item.identifier, item.metadata["targets"]["gap"].item()) for item in items] == [("a", 1.0), ("b", 2.0)]
+    # A slice takes rows before anything is left out, and copies outside of it do not count.
+    assert len(read_configurations(dataset | {"slices": ":2"})) == 2
+
+
+def test_two_columns_of_one_name(tmp_path: Path) -> None:
+    """One would take the place of the other; columns without a name may be several, as those of an index are."""
+    (tmp_path / "t.csv").write_text(f'id,gap,cif,gap,n,n\na,1,"{NACL}",2,3,4\n')
+    columns = pa.table([["a"], [1.0], [2.0]], names=["id", "gap", "gap"])
+    pq.write_table(columns, tmp_path / "t.parquet")
+    (tmp_path / "t.json").write_text(json.dumps({"columns": ["id", "gap", "gap"], "data": [["a", 1, 2]]}))
+    for name, doubled in (("t.csv", "gap, n"), ("t.parquet", "gap"), ("t.json", "gap")):
+        with pytest.raises(DataError, match=rf"{name}: has several columns of one name \(got '{doubled}'\)"):
+            entries(tmp_path / name)
+    (tmp_path / "t.csv").write_text(f',,id,cif\n0,0,a,"{NACL}"\n')
+    assert [entry.identifier for entry in entries(tmp_path / "t.csv")] == ["a"]
 
 
 def test_energies_of_a_table(tmp_path: Path) -> None:
@@ -182,6 +210,20 @@ def test_energies_of_a_table(tmp_path: Path) -> None:
         assert item.energy == pytest.approx(0.002)
         np.testing.assert_allclose(item.forces, [[1, 2, 3], [-1, -2, -3]])
         np.testing.assert_allclose(item.stress, [1, 2, 3, 4, 5, 6])
+
+
+def test_columns_that_no_energy_head_reads(tmp_path: Path) -> None:
+    """They may hold anything, also for atoms in no order; a target of such a name is read as a target."""
+    row = {"id": "a", "cif": NACL, "energy": 2.5, "forces": [[0.0] * 3] * 8, "stress": "high"}
+    dataset = {"type": "table", "path": str(write(tmp_path / "t.jsonl", [row]))}
+    (item,) = read_configurations(dataset, targets=[TargetSpec("energy", "number")], labels=())
+    assert item.metadata["targets"]["energy"].tolist() == [2.5]
+    assert not any(has_label(item, label) for label in LABELS)
+    with pytest.raises(DataError, match=r"a \(forces\): the atoms of a CIF are in no order"):
+        read_configurations(dataset)
+    write(tmp_path / "t.jsonl", [row | {"forces": "none"}])
+    with pytest.raises(DataError, match=r"a \(stress\): the stress is not numeric"):
+        read_configurations(dataset)
 
 
 def test_values_of_atoms_need_an_order(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ OUTPUTS = ["gap", "gap_deviation", "eps", "eps_deviation", "total", "total_devia
 OPTIONS: dict[str, dict[str, Any]] = {
     "schnet": {"cutoff": 4.0, "hidden_channels": 8, "num_filters": 8, "num_interactions": 2},
     "cgcnn": {"cutoff": 4.0, "hidden_channels": 8, "num_convolutions": 2},
+    "gat": {"cutoff": 4.0, "hidden_channels": 8, "num_convolutions": 2, "num_heads": 2},
+    "megnet": {"cutoff": 4.0, "num_blocks": 2, "hidden_channels": 8, "block_channels": 6, "set2set_channels": 4},
 }
 """CGCNN's defaults: batch normalisation, and no envelope."""
 
@@ -59,7 +61,8 @@ def property_network(
 ) -> Network:
     """A network with random weights and statistics, in evaluation mode."""
     torch.manual_seed(0)
-    spec = NetworkSpec(architecture, OPTIONS[architecture] | options, heads or HEADS, SPECIES, precision)
+    heads = heads or [head for head in HEADS if architecture != "megnet" or not head.get("per_atom")]
+    spec = NetworkSpec(architecture, OPTIONS[architecture] | options, heads, SPECIES, precision)
     network = build_network(spec).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm1d):

@@ -1,5 +1,7 @@
 """An exported ONNX file is the network and its gradient, in ONNX Runtime on any number of threads."""
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnxruntime
@@ -12,7 +14,9 @@ from torch import Tensor, nn
 from kimgnn.errors import ExportError
 from kimgnn.export import onnx_model
 from kimgnn.export.contract import INPUTS, OUTPUTS, StagedGraph
+from kimgnn.export.documents import file_metadata
 from kimgnn.export.onnx_model import export_onnx
+from kimgnn.models.checkpoint import load_checkpoint
 from kimgnn.models.network import Network
 from kimgnn.nn.inputs import GraphInputs
 
@@ -20,18 +24,25 @@ METADATA = {"species": "Si C", "cutoff": "4.0"}
 
 
 @pytest.fixture(scope="module", params=["double", "single"])
-def exported(request: pytest.FixtureRequest) -> tuple[Network, ModelProto]:
-    network = small_network(["Si", "C"], 3, request.param)
+def exported(request: pytest.FixtureRequest, trained: Path) -> tuple[Network, ModelProto]:
+    """A network of two layers and its export."""
+    if request.param == "double":
+        return load_checkpoint(trained).network, onnx.load(trained / "model.onnx")
+    network = small_network(["Si", "C"], 2, request.param)
     return network, export_onnx(network, METADATA)
 
 
-def run(model: ModelProto, graph: StagedGraph, threads: int = 2) -> tuple[Tensor, Tensor]:
-    """Energies and gradient in ONNX Runtime."""
+def session(model: ModelProto, threads: int = 2) -> onnxruntime.InferenceSession:
+    """A model in ONNX Runtime."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options)
+    return onnxruntime.InferenceSession(model.SerializeToString(), options)
+
+
+def run(loaded: onnxruntime.InferenceSession, graph: StagedGraph) -> tuple[Tensor, Tensor]:
+    """Energies and gradient in ONNX Runtime."""
     inputs = {name: np.asarray(value) for name, value in zip(INPUTS, graph, strict=True)}
-    energies, gradient = session.run(OUTPUTS, inputs)
+    energies, gradient = loaded.run(OUTPUTS, inputs)
     return torch.from_numpy(energies), torch.from_numpy(gradient)
 
 
@@ -40,9 +51,10 @@ def test_it_equals_pytorch(exported: tuple[Network, ModelProto]) -> None:
     network, model = exported
     # float32 has seven digits, and these networks' energies are a few eV.
     tolerance = 1e-12 if network.spec.precision == "double" else 1e-5
+    loaded = session(model)
     for name, graph in staged_graphs(network).items():
         expected, expected_gradient = energies_and_gradient(network, graph)
-        energies, gradient = run(model, graph)
+        energies, gradient = run(loaded, graph)
         assert energies.dtype == gradient.dtype == torch.float64
         assert gradient.shape == graph.edge_vectors.shape
         torch.testing.assert_close(energies, expected, rtol=0, atol=tolerance, msg=name)
@@ -54,23 +66,26 @@ def test_threads_change_nothing(exported: tuple[Network, ModelProto]) -> None:
     """Ten runs on more threads than cores are bit for bit the run on one: no sum races (trap 1)."""
     network, model = exported
     graph = staged_graphs(network)["supercell"]
-    energies, gradient = run(model, graph, threads=1)
+    energies, gradient = run(session(model, threads=1), graph)
+    loaded = session(model, threads=8)
     for _ in range(10):
-        again, gradient_again = run(model, graph, threads=8)
+        again, gradient_again = run(loaded, graph)
         assert torch.equal(energies, again)
         assert torch.equal(gradient, gradient_again)
 
 
-def test_the_file_is_standard_onnx_and_says_what_it_is(exported: tuple[Network, ModelProto]) -> None:
+def test_the_file_is_standard_onnx_and_says_what_it_is(exported: tuple[Network, ModelProto], trained: Path) -> None:
     """Its inputs and outputs are the contract's, its operators ONNX's own; no sum over edges is scattered."""
-    _, model = exported
+    network, model = exported
     onnx.checker.check_model(model, full_check=True)
     assert tuple(value.name for value in model.graph.input) == INPUTS
     assert tuple(value.name for value in model.graph.output) == OUTPUTS
     assert {node.domain for node in model.graph.node} == {""}
     # ONNX Runtime 1.22 to 1.26 have no float64 kernel for these.
     assert not {node.op_type for node in model.graph.node} & {"Cos", "Softplus"}
-    assert {entry.key: entry.value for entry in model.metadata_props} == METADATA
+    of_trained = file_metadata(network, load_checkpoint(trained).manifest)
+    metadata = METADATA if network.spec.precision == "single" else of_trained
+    assert {entry.key: entry.value for entry in model.metadata_props} == metadata
     network_nodes = [node for node in model.graph.node if any(name.startswith("network.") for name in node.output)]
     assert network_nodes
     assert not [node.name for node in network_nodes if node.op_type.startswith("Scatter")]
@@ -130,11 +145,12 @@ def test_any_network_can_be_exported_exactly() -> None:
     network.eval()
     model = export_onnx(network, METADATA)
     assert [node for node in model.graph.node if node.op_type == "ScatterElements"]
+    loaded = session(model, threads=4)
     for name, graph in staged_graphs(network).items():
         if name == "ghosts":
             continue  # this trunk is not local to its layers
         expected, expected_gradient = energies_and_gradient(network, graph)
-        energies, gradient = run(model, graph, threads=4)
+        energies, gradient = run(loaded, graph)
         torch.testing.assert_close(energies, expected, rtol=0, atol=1e-12, msg=name)
         forces, expected_forces = forces_of(graph, gradient), forces_of(graph, expected_gradient)
         torch.testing.assert_close(forces, expected_forces, rtol=0, atol=1e-12, msg=name)

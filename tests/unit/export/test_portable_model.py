@@ -180,6 +180,20 @@ def test_a_module_is_exported_for_torchml(tmp_path: Path) -> None:
     assert (folder / "kliff_graph.param").read_text().splitlines()[1:3] == ["2", "Si C"]
 
 
+def test_elements_that_a_module_was_not_trained_on_are_not_exported(tmp_path: Path) -> None:
+    """The transform lists all that the data have; a checkpoint of before does not say which were trained on."""
+    checkpoint = module_checkpoint(Pairs())
+    for elements in (["Si", "C", "Ge"], ["C", "Ge", "Si"]):
+        checkpoint.transform["kwargs"]["species"] = elements
+        trained = replace(checkpoint, data=checkpoint.data | {"elements": ["C", "Si"]})
+        folder = export_portable_model(trained, NAME, tmp_path, driver="torchml", force=True)
+        kept = [symbol for symbol in elements if symbol != "Ge"]
+        assert (folder / "kliff_graph.param").read_text().splitlines()[1:3] == ["2", " ".join(kept)]
+        assert "elements | C, Si" in (folder / "README.md").read_text()
+    folder = export_portable_model(checkpoint, NAME, tmp_path, driver="torchml", force=True)
+    assert (folder / "kliff_graph.param").read_text().splitlines()[1] == "3"
+
+
 def test_a_module_without_atomic_energies_is_exported_with_a_warning(tmp_path: Path) -> None:
     """Which its README repeats."""
     with pytest.warns(UserWarning, match="only total energies"):

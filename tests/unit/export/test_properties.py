@@ -39,12 +39,10 @@ FILES = {"torchscript": "properties.pt", "onnx": "properties.onnx"}
 
 NEAREST: dict[str, Any] = {"max_neighbors": 6, "ties": "break"}
 
-
-@pytest.fixture(scope="module")
-def crystals(tmp_path_factory: pytest.TempPathFactory) -> tuple[Checkpoint, Path]:
-    """A CGCNN with batch normalisation on six nearest neighbours, and its export in both formats: only read."""
-    checkpoint = property_checkpoint(property_network("cgcnn"), **NEAREST)
-    return checkpoint, export_properties(checkpoint, "crystals", tmp_path_factory.mktemp("export"), formats=list(FILES))
+STATES = [
+    {"name": "temperature", "mean": 300.0, "spread": 50.0},
+    {"name": "method", "classes": ["PBE", "HSE", "r2SCAN"]},
+]
 
 
 def assert_equal(found: dict[str, Any], expected: dict[str, Any], tolerance: float, where: str) -> None:
@@ -70,7 +68,7 @@ def test_both_formats_say_what_pytorch_says(file: str, crystals: tuple[Checkpoin
 
 def test_in_single_precision(tmp_path: Path) -> None:
     """To 2e-5: float32 has seven digits, of sums over neighbours and atoms; scales and sums stay float64."""
-    checkpoint = property_checkpoint(property_network("schnet", HEADS[2:4], "single"))
+    checkpoint = property_checkpoint(property_network("schnet", HEADS[2:4], "single", num_interactions=1))
     structures = property_structures()
     expected = torch_says(checkpoint, list(structures.values()))
     for format_name, file in FILES.items():
@@ -80,18 +78,47 @@ def test_in_single_precision(tmp_path: Path) -> None:
             assert_equal(values, right, 2e-5, f"{file}: {name}")
 
 
+def test_states_of_a_file(tmp_path: Path) -> None:
+    """They change what it says; none is an error by the loader, and in the raw file what is no class is NaN."""
+    checkpoint = property_checkpoint(property_network("megnet", HEADS[:1], state_inputs=STATES))
+    write_property_file(checkpoint, tmp_path, "torchscript")
+    model = load_property_model(tmp_path / "properties.pt")
+    assert model.description.input_names == ["z", "edge_index", "edge_vectors", "states"]
+    assert [state.classes for state in model.description.states] == [[], ["PBE", "HSE", "r2SCAN"]]
+    atoms = property_structures()["rattled"]
+    with pytest.raises(DataError, match=r"quartz \(temperature\).*no such value"):
+        model.predict([atoms], ["quartz"])
+    found = []
+    for state in ((300, "HSE"), (320, "HSE"), ("300", "PBE")):
+        atoms.info = dict(zip(("temperature", "method"), state, strict=True))
+        found.append(model.predict([atoms])[0]["gap"].item())
+    assert len(set(found)) == 3
+    inputs = property_graph(atoms, model.description)
+    assert np.isnan(model.evaluate(inputs | {"states": np.array([300.0, 3.0])})["gap"])
+    with pytest.raises(Exception, match="takes states"):
+        model.evaluate({name: values for name, values in inputs.items() if name != "states"})
+    assert "| `states` | (2,) | float64 | temperature: a number; method: 0 PBE, 1 HSE, 2 r2SCAN |" in how_to_use(
+        model.description, ["properties.pt"]
+    )
+
+
 @pytest.mark.parametrize(
-    "options",
+    ("architecture", "options"),
     [
-        {"convolution": "shared", "normalization": "layer", "cutoff_function": "polynomial"},
-        {"convolution": "none", "normalization": "none", "element_features": "onehot"},
-        {"activate_output": True, "cutoff_function": "cosine", "activation": "silu"},
+        ("cgcnn", {"convolution": "shared", "normalization": "layer", "cutoff_function": "polynomial"}),
+        ("cgcnn", {"convolution": "none", "normalization": "none", "element_features": "onehot"}),
+        ("cgcnn", {"activate_output": True, "cutoff_function": "cosine", "activation": "silu"}),
+        ("gat", {}),
+        ("gat", {"score_activation": "silu", "cutoff_function": "cosine", "normalization": "layer"}),
+        ("megnet", {}),
     ],
 )
 @pytest.mark.parametrize("graph", [{}, {"max_neighbors": 5, "ties": "keep"}, {"max_neighbors": None}])
-def test_torchscript_of_every_option(options: dict[str, Any], graph: dict[str, Any], tmp_path: Path) -> None:
-    """Convolutions, normalisations, envelopes; all neighbours, the nearest ones, with ties kept."""
-    checkpoint = property_checkpoint(property_network("cgcnn", **options), **graph)
+def test_torchscript_of_every_option(
+    architecture: str, options: dict[str, Any], graph: dict[str, Any], tmp_path: Path
+) -> None:
+    """Convolutions, attention, sets, envelopes; all neighbours, the nearest ones, with ties kept."""
+    checkpoint = property_checkpoint(property_network(architecture, **options), **graph)
     write_property_file(checkpoint, tmp_path, "torchscript")
     structures = property_structures()
     found = load_property_model(tmp_path / "properties.pt").predict(list(structures.values()))
@@ -128,7 +155,7 @@ def test_the_onnx_file_is_standard_and_says_what_it_is(crystals: tuple[Checkpoin
     assert heads["born"]["per_atom"]
     assert heads["lattice"]["classes"] == ["a", "b", "c"]
     for name, value in {"species": "Si C", "cutoff": "4.0", "max_neighbors": "6", "ties": "break",
-                        "transform": "CrystalGraph", "property_contract": "1"}.items():  # fmt: skip
+                        "transform": "CrystalGraph", "property_contract": "2"}.items():  # fmt: skip
         assert metadata[name] == value
     assert len(metadata["manifest_hash"]) == 64
     assert "somewhere" not in json.dumps(metadata)
@@ -138,17 +165,18 @@ def test_threads_change_nothing_and_edges_come_in_any_order(crystals: tuple[Chec
     """The file bit for bit the same on eight threads; with edges shuffled, to 1e-12: another order of sums."""
     _, folder = crystals
     model = load_property_model(folder / "properties.onnx")
-    z, edge_index, vectors = property_graph(property_structures()["supercell"].repeat((1, 2, 2)), model.description)
-    right = model.evaluate((z, edge_index, vectors))
+    graph = property_graph(property_structures()["supercell"].repeat((1, 2, 2)), model.description)
+    right = model.evaluate(graph)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 8
     session = onnxruntime.InferenceSession(str(folder / "properties.onnx"), options)
     for _ in range(5):
-        again = session.run(OUTPUTS, {"z": z, "edge_index": edge_index, "edge_vectors": vectors})
+        again = session.run(OUTPUTS, graph)
         assert all(np.array_equal(values, right[name]) for name, values in zip(OUTPUTS, again, strict=True))
-    shuffled = np.random.default_rng(0).permutation(len(vectors))
+    shuffled = np.random.default_rng(0).permutation(len(graph["edge_vectors"]))
+    ends, vectors = graph["edge_index"][:, shuffled], graph["edge_vectors"][shuffled]
     for file in FILES.values():
-        found = load_property_model(folder / file).evaluate((z, edge_index[:, shuffled], vectors[shuffled]))
+        found = load_property_model(folder / file).evaluate(graph | {"edge_index": ends, "edge_vectors": vectors})
         for name in OUTPUTS:
             np.testing.assert_allclose(found[name], right[name], rtol=1e-12, atol=1e-12)
 
@@ -158,11 +186,11 @@ def test_an_unknown_element_is_refused_and_nan_in_the_raw_file(file: str, crysta
     """Never a number: the loader tells element and structure; the file itself returns NaN, for oganesson too."""
     model = load_property_model(crystals[1] / file)
     atoms = property_structures()["rattled"]
-    z, edge_index, vectors = property_graph(atoms, model.description)
+    graph = property_graph(atoms, model.description)
     for number in (1, 118):
-        foreign = z.copy()
+        foreign = graph["z"].copy()
         foreign[3] = number
-        found = model.evaluate((foreign, edge_index, vectors))
+        found = model.evaluate(graph | {"z": foreign})
         assert all(np.isnan(values).all() for values in found.values())
     atoms.symbols[3] = "H"
     with pytest.raises(DataError, match=r"quartz: the model was not trained on every element.*'H'.*Si, C"):

@@ -107,6 +107,16 @@ def test_the_cutoff_is_said_once():
         assert plain["transforms"]["configuration"]["name"] == "PeriodicGraph"
 
 
+def test_the_cutoff_of_angles_is_said_once():
+    """A network of angles finds the bonds that its graph has found; two that differ are told."""
+    graph = {"name": "LineGraph", "kwargs": {"cutoff": 5.0, "max_neighbors": None, "angle_cutoff": 3.5}}
+    manifest = schnet(model={"architecture": "alignn"}, transforms={"configuration": graph})
+    assert load_manifest(manifest).to_dict()["model"]["options"]["angle_cutoff"] == 3.5
+    manifest["model"] = {"architecture": "alignn", "options": {"angle_cutoff": 3.0}}
+    with pytest.raises(ManifestError, match=r"model.options.angle_cutoff.*differs"):
+        load_manifest(manifest)
+
+
 def test_options_and_heads_are_filled():
     """Every default of the architecture and of the energy head is in the dict."""
     model = load_manifest(schnet()).to_dict()["model"]

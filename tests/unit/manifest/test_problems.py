@@ -127,7 +127,7 @@ CASES = {
     ),
     "architecture": (
         {"model": {"architecture": "schnt"}},
-        "model.architecture: unknown architecture (got 'schnt'). Allowed: cgcnn, schnet",
+        "model.architecture: unknown architecture (got 'schnt'). Allowed: alignn, cgcnn, gat, megnet, schnet",
     ),
     "option": (
         {"model": {"options": {"cutof": 4}}},
@@ -338,6 +338,18 @@ CASES = {
         {"export": {"driver": "torchml", "formats": ["torchscript", "pt2"]}},
         "export.formats: the TorchML driver runs TorchScript only (got ['torchscript', 'pt2']). "
         "Allowed: [torchscript]. Take driver: kimgnn.",
+    ),
+    "forest without validation": (
+        {"model": {"composition": {"fusion": "late"}, "heads": [{"type": "property", "target": "gap"}]}},
+        "model.composition.fusion: chooses the weight of the forest on validation data, of which there are none",
+    ),
+    "forest beside nothing": (
+        {"model": {"composition": {"fusion": "late"}}, "training": {"validation_dataset": {"val_size": 2}}},
+        "model.composition.fusion: has no forest beside a head of energies or of a property of each atom",
+    ),
+    "fusion": (
+        {"model": {"composition": {"fusion": "middle"}}},
+        "model.composition.fusion: unknown value (got 'middle'). Allowed: 'early', 'attention', 'intermediate', 'late'",
     ),
     "two networks": (
         {"model": {"model_path": "a.pt"}},

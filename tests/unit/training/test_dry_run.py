@@ -47,6 +47,17 @@ def manifest(tmp_path, monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.* structures have no forces:UserWarning")
+def test_triplets_are_counted(manifest, tmp_path):
+    """What the memory of a line graph goes by: 12 bonds of an atom in fcc, each with 12 that end where it begins."""
+    small = {"hidden_channels": 4, "embedding_channels": 4, "element_features": "embedding"}
+    manifest["model"] = {"architecture": "alignn", "options": small | {"alignn_layers": 1, "gcn_layers": 1}}
+    manifest["transforms"] = {"configuration": {"name": "LineGraph", "kwargs": {"cutoff": 3.0, "max_neighbors": None}}}
+    summary = dry_run(manifest)
+    assert summary.triplets == (pytest.approx(144 * summary.nodes[0]), 8 * 144)
+    assert "1152" in str(summary)
+
+
+@pytest.mark.filterwarnings("ignore:.* structures have no forces:UserWarning")
 def test_summary(manifest, tmp_path):
     """Counts, graph and reach are those of the data; the first step has a loss; no file is left."""
     summary = dry_run(manifest)

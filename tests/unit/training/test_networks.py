@@ -63,6 +63,19 @@ def test_given_reference_energies_are_those_of_the_networks_elements():
     assert spec.heads[0]["reference_energies"] == {"Si": -4.0}
 
 
+def test_the_networks_elements_are_those_that_are_trained_on(recwarn):
+    """In the order given; the fit is of them alone, and given values of others stay for the data that have them."""
+    training_set = [configuration(["Si", "Si"], -10.0), configuration(["Si", "C"], -8.0)]
+    spec = fit_spec(MODEL | {"heads": [head()]}, training_set, ["Si", "Ge", "C"])
+    assert spec.species == ["Si", "C"]
+    assert spec.heads[0]["reference_energies"] == pytest.approx({"Si": -5.0, "C": -3.0})
+    given = {"C": -7.0, "Si": -4.0, "Ge": -3.0}
+    spec = fit_spec(MODEL | {"heads": [head(reference_energies=given)]}, training_set, ["Si", "Ge", "C"])
+    assert spec.species == ["Si", "C"]
+    assert build_network(spec).heads["energy"].reference[[6, 14, 32]].tolist() == [-7.0, -4.0, -3.0]
+    assert not recwarn.list
+
+
 def test_given_reference_values_of_a_property_are_those_of_the_networks_elements():
     """As for energies."""
     item = configuration(["Si"], None)
