@@ -28,22 +28,29 @@ from kimgnn.verify.simulators import ase_prediction
 NAME = "Multitask_Si__MO_000000000031_000"
 
 
+ONEHOT = {"element_features": "onehot", "normalization": "layer"}
+
+
 @pytest.mark.parametrize(
     ("architecture", "options"),
     [
         ("gat", {"cutoff": 4.0, "hidden_channels": 8, "num_convolutions": 2, "num_heads": 2}),
         ("megnet", {"cutoff": 4.0, "num_blocks": 2, "hidden_channels": 8, "block_channels": 6, "set2set_channels": 4}),
+        ("alignn", {"cutoff": 4.0, "hidden_channels": 8, "alignn_layers": 1, "gcn_layers": 1} | ONEHOT),
     ],
 )
 @pytest.mark.parametrize("precision", ["double", "single"])
-def test_softmax_over_edges_and_sets_in_both_formats(
+def test_softmax_sets_and_angles_in_both_formats(
     architecture: str, options: dict[str, Any], precision: str, tmp_path: Path
 ) -> None:
-    """Through the gate, with an atom that has no edge among its structures."""
+    """Through the gate, with an atom that has no edge among its structures, and so no triplet."""
     torch.manual_seed(0)
     head = {"type": "property", "target": "gap", "mean": [1.2], "spread": [0.7], "loss": "nll"}
     network = build_network(NetworkSpec(architecture, options, [head], ["Si", "C"], precision)).eval()
-    checkpoint = Checkpoint(network, {"name": "CrystalGraph", "kwargs": {"cutoff": 4.0, "max_neighbors": 6}}, {})
+    transform = {"name": "CrystalGraph", "kwargs": {"cutoff": 4.0, "max_neighbors": 6}}
+    if architecture == "alignn":
+        transform = {"name": "LineGraph", "kwargs": {"cutoff": 4.0, "max_neighbors": 6, "angle_neighbors": 3}}
+    checkpoint = Checkpoint(network, transform, {})
     folder = export_properties(
         checkpoint, "it", tmp_path, formats=["torchscript", "onnx"],
         approve=lambda folders: approve_properties(folders, checkpoint, tmp_path / "rejected.md"),

@@ -211,7 +211,7 @@ class ALIGNN(nn.Module):
         self.uses_triplets = angles > 0
         self.angle_cutoff: float = (options.angle_cutoff or options.cutoff) if angles else 0.0
         # Of no triplets, ONNX Runtime's sums have the wrong shape; its products of matrices have the right one.
-        self.register_buffer("ones", torch.ones(3), persistent=False)
+        self.register_buffer("ones", torch.ones(3, 1), persistent=False)
         self.ones: Tensor
         self.near: float = NEAR  # TorchScript sees no constants of a file
         self.out_channels = options.hidden_channels
@@ -280,7 +280,7 @@ class ALIGNN(nn.Module):
         directions = vectors / lengths.clamp(min=self.near).unsqueeze(-1)
         # Both bonds run on: of two that point the same way, the angle at the atom between them is 180°.
         cosines = -(directions.index_select(0, first) * directions.index_select(0, second)) @ self.ones
-        angles = self.embed_angles(self.angle_basis(cosines + 1.0))
+        angles = self.embed_angles(self.angle_basis(cosines.squeeze(-1) + 1.0))
 
         weight: Tensor | None = None
         angle_weight: Tensor | None = None

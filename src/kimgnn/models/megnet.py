@@ -11,6 +11,7 @@ from kimgnn.nn.basis import GaussianBasis
 from kimgnn.nn.element_features import check_element_features, make_element_features
 from kimgnn.nn.fusion import no_conditions
 from kimgnn.nn.inputs import GraphInputs
+from kimgnn.nn.mlp import draw_xavier
 from kimgnn.nn.options import Options
 from kimgnn.nn.set2set import Set2Set
 from kimgnn.nn.states import StateEncoder, StateInput
@@ -184,14 +185,13 @@ class MEGNet(nn.Module):
         self.cutoff = options.cutoff
         self.tells_atoms_apart = False
         self.out_channels = 4 * options.set2set_channels + options.block_channels
-        self.state_inputs = tuple(state.name for state in options.state_inputs)
         self.elements = make_element_features(options.element_features, options.embedding_channels, options.max_z)
         self.basis = GaussianBasis(options.cutoff + 1.0, options.num_gaussians, options.gaussian_width / 2**0.5)
         self.encode_states = StateEncoder(options.state_inputs) if options.state_inputs else None
-        n_states = PLACEHOLDERS if self.encode_states is None else self.encode_states.out_channels
+        self.n_states = PLACEHOLDERS if self.encode_states is None else self.encode_states.out_channels
         self.dense_nodes = Dense(options.embedding_channels, options)
         self.dense_edges = Dense(options.num_gaussians, options)
-        self.dense_state = Dense(n_states, options)
+        self.dense_state = Dense(self.n_states, options)
         self.blocks = nn.ModuleList(MEGNetBlock(options, is_first=block == 0) for block in range(options.num_blocks))
         self.conditions = no_conditions(options.num_blocks)
         self.condition_channels = options.block_channels
@@ -199,6 +199,7 @@ class MEGNet(nn.Module):
         self.of_edges = nn.Linear(options.block_channels, options.set2set_channels)
         self.read_nodes = Set2Set(options.set2set_channels, options.set2set_steps)
         self.read_edges = Set2Set(options.set2set_channels, options.set2set_steps)
+        draw_xavier(self)  # as the authors' code does
 
     def layers(self) -> nn.ModuleList:
         """Return the blocks."""
@@ -219,7 +220,7 @@ class MEGNet(nn.Module):
         if node_graph is None:
             node_graph = torch.zeros_like(inputs.z)
         if self.encode_states is None:
-            state = x.new_zeros(inputs.n_graphs, 2)
+            state = x.new_zeros(inputs.n_graphs, self.n_states)
         else:
             states = inputs.states
             if states is None:

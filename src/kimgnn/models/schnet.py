@@ -11,6 +11,7 @@ from kimgnn.nn.basis import GaussianBasis
 from kimgnn.nn.cutoffs import make_cutoff
 from kimgnn.nn.fusion import no_conditions
 from kimgnn.nn.inputs import GraphInputs
+from kimgnn.nn.mlp import draw_xavier
 from kimgnn.nn.options import Options
 
 
@@ -121,15 +122,7 @@ class SchNet(nn.Module):
         self.interactions = nn.ModuleList(blocks * options.num_interactions if options.shared_interactions else blocks)
         self.conditions = no_conditions(options.num_interactions)
         self.condition_channels = options.hidden_channels
-        self.reset_parameters()
-
-    def reset_parameters(self) -> None:
-        """Xavier weights and zero biases, as the authors' code initialises them."""
-        for module in self.modules():
-            if isinstance(module, nn.Linear):
-                nn.init.xavier_uniform_(module.weight)
-                if module.bias is not None:
-                    nn.init.zeros_(module.bias)
+        draw_xavier(self)  # as the authors' code does
 
     def layers(self) -> nn.ModuleList:
         """Return the message-passing layers."""

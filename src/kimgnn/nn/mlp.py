@@ -28,8 +28,15 @@ def make_mlp(
             layers.append(nn.Dropout(dropout))
         in_channels = hidden_channels
     layers.append(nn.Linear(in_channels, out_channels))
-    for layer in layers:
-        if isinstance(layer, nn.Linear):
-            nn.init.xavier_uniform_(layer.weight)
-            nn.init.zeros_(layer.bias)
-    return nn.Sequential(*layers)
+    mlp = nn.Sequential(*layers)
+    draw_xavier(mlp)
+    return mlp
+
+
+def draw_xavier(module: nn.Module) -> None:
+    """Draw Xavier's weights, and set zero biases, in all linear maps of a module."""
+    for part in module.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.xavier_uniform_(part.weight)
+            if part.bias is not None:
+                nn.init.zeros_(part.bias)

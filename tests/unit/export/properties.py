@@ -49,6 +49,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "schnet": {"cutoff": 4.0, "hidden_channels": 8, "num_filters": 8, "num_interactions": 2},
     "cgcnn": {"cutoff": 4.0, "hidden_channels": 8, "num_convolutions": 2},
     "gat": {"cutoff": 4.0, "hidden_channels": 8, "num_convolutions": 2, "num_heads": 2},
+    "alignn": {"cutoff": 4.0, "hidden_channels": 8, "alignn_layers": 1, "gcn_layers": 1, "element_features": "onehot"},
     "megnet": {"cutoff": 4.0, "num_blocks": 2, "hidden_channels": 8, "block_channels": 6, "set2set_channels": 4},
 }
 """CGCNN's defaults: batch normalisation, and no envelope."""
@@ -78,7 +79,8 @@ def property_network(
 
 def property_checkpoint(network: Network, **graph: Any) -> Checkpoint:
     """A checkpoint of it, trained on nearest neighbours where ``max_neighbors`` or ``ties`` are given."""
-    transform = {"name": "CrystalGraph" if graph else "PeriodicGraph", "kwargs": {"cutoff": network.cutoff, **graph}}
+    name = "LineGraph" if network.uses_triplets else "CrystalGraph" if graph else "PeriodicGraph"
+    transform = {"name": name, "kwargs": {"cutoff": network.cutoff, **graph}}
     manifest = {"dataset": {"path": "/somewhere/on/a/machine/crystals"}, "model": {"architecture": "cgcnn"}}
     metrics = {"val_gap_mae": 0.25, "val_total_mae": 0.5, "val_metal_accuracy": 0.75}
     return Checkpoint(network, transform, manifest, metrics, {"source": "/somewhere/on/a/machine/crystals"})

@@ -111,6 +111,7 @@ def test_states_of_a_file(tmp_path: Path) -> None:
         ("gat", {}),
         ("gat", {"score_activation": "silu", "cutoff_function": "cosine", "normalization": "layer"}),
         ("megnet", {}),
+        ("alignn", {}),
     ],
 )
 @pytest.mark.parametrize("graph", [{}, {"max_neighbors": 5, "ties": "keep"}, {"max_neighbors": None}])

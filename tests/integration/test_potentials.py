@@ -1,4 +1,4 @@
-"""CGCNN and GAT as potentials: every format agrees with PyTorch in every runtime, and the checks of KIM pass."""
+"""CGCNN, GAT and ALIGNN as potentials: every format agrees with PyTorch in every runtime; the checks of KIM pass."""
 
 from __future__ import annotations
 
@@ -18,11 +18,16 @@ from kimgnn.models.network import NetworkSpec, build_network
 from kimgnn.verify import gate
 from kimgnn.verify.verification import verify_model
 
-NAMES = {"cgcnn": "Gate_CGCNN__MO_000000000014_000", "gat": "Gate_GAT__MO_000000000015_000"}
+NAMES = {
+    "cgcnn": "Gate_CGCNN__MO_000000000014_000",
+    "gat": "Gate_GAT__MO_000000000015_000",
+    "alignn": "Gate_ALIGNN__MO_000000000016_000",
+}
 
 OPTIONS = {
-    "cgcnn": {"normalization": "none"},
-    "gat": {"normalization": "layer", "score_activation": "silu", "num_heads": 3},
+    "cgcnn": {"num_convolutions": 2, "normalization": "none"},
+    "alignn": {"alignn_layers": 1, "gcn_layers": 1, "normalization": "layer", "element_features": "embedding"},
+    "gat": {"num_convolutions": 2, "normalization": "layer", "score_activation": "silu", "num_heads": 3},
 }
 
 pytestmark = [pytest.mark.kim, pytest.mark.lammps]
@@ -31,20 +36,22 @@ pytestmark = [pytest.mark.kim, pytest.mark.lammps]
 def checkpoint(architecture: str) -> Checkpoint:
     """A network of silicon and carbon with random weights, and a structure of its data."""
     torch.manual_seed(0)
-    options = {"cutoff": CUTOFF, "hidden_channels": 12, "num_convolutions": 2}
+    options = {"cutoff": CUTOFF, "hidden_channels": 12}
     options |= {"cutoff_function": "polynomial", **OPTIONS[architecture]}
     head = {"type": "energy", "reference_energies": {"Si": -5.4, "C": -9.2}, "scale": 1.0}
     network = build_network(NetworkSpec(architecture, options, [head], ["Si", "C"])).eval()
     cell = silicon_carbide_structures()["cell"]
     sample = {"symbols": list(cell.symbols), "positions": cell.positions, "cell": cell.cell.array, "pbc": cell.pbc}
-    transform = {"name": "CrystalGraph", "kwargs": {"cutoff": CUTOFF, "max_neighbors": None}}
+    graph = "LineGraph" if network.uses_triplets else "CrystalGraph"
+    transform = {"name": graph, "kwargs": {"cutoff": CUTOFF, "max_neighbors": None}}
     return Checkpoint(network, transform, {}, data={SAMPLES: [sample]})
 
 
 @pytest.mark.parametrize(
-    "formats", [["torchscript", "onnx"], pytest.param(["pt2"], marks=pytest.mark.slow)], ids="+".join
+    ("architecture", "formats"),
+    [(name, ["torchscript", "onnx"]) for name in NAMES]
+    + [pytest.param(name, ["pt2"], marks=pytest.mark.slow) for name in ("cgcnn", "gat")],
 )
-@pytest.mark.parametrize("architecture", NAMES)
 def test_it_passes_the_gate_and_the_checks(
     architecture: str, kim_collection: Path, tmp_path: Path, formats: list[str]
 ) -> None:
