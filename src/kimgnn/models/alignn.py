@@ -6,6 +6,7 @@ from typing import Final, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from kimgnn.models.convolutions import why_not_smooth
 from kimgnn.nn.basis import GaussianBasis
 from kimgnn.nn.cutoffs import make_cutoff
 from kimgnn.nn.element_features import check_element_features, make_element_features
@@ -65,21 +66,14 @@ class ALIGNNOptions(Options):
         Raises:
             ValueError: An option is out of range; the message names it.
         """
-        if not self.cutoff > 0:
-            raise ValueError(f"cutoff must be positive, in Å (got {self.cutoff})")
+        self._require_positive("cutoff")
         if self.angle_cutoff is not None and not 0 < self.angle_cutoff <= self.cutoff:
             raise ValueError(f"angle_cutoff must be above 0 and at most the cutoff (got {self.angle_cutoff})")
-        for name in ("alignn_layers", "gcn_layers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must not be negative (got {getattr(self, name)})")
+        self._require_at_least(0, "alignn_layers", "gcn_layers")
+        self._require_at_least(1, "hidden_channels", "embedding_channels", "max_z")
+        self._require_at_least(2, "num_gaussians", "num_angle_gaussians", "polynomial_exponent")
         if self.alignn_layers + self.gcn_layers < 1:
             raise ValueError("alignn_layers and gcn_layers must be at least one layer together")
-        for name in ("hidden_channels", "embedding_channels", "max_z"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
-        for name in ("num_gaussians", "num_angle_gaussians", "polynomial_exponent"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} must be at least 2 (got {getattr(self, name)})")
         check_element_features(self.element_features)
 
 
@@ -244,17 +238,7 @@ class ALIGNN(nn.Module):
 
     def potential_refusal(self) -> str:
         """Return why this cannot be a staged potential, or an empty string."""
-        if self.options.cutoff_function == "none":
-            return (
-                "without an envelope the energy jumps where a neighbour passes the cutoff "
-                "(take cutoff_function: cosine or polynomial)"
-            )
-        if self.options.normalization == "batch":
-            return (
-                "with batch normalisation the forces it was trained on depend on the other structures of the batch "
-                "(take normalization: none or layer)"
-            )
-        return ""
+        return why_not_smooth(self.options.cutoff_function, self.options.normalization, "silu")
 
     def forward(self, inputs: GraphInputs) -> Tensor:
         """Return node features ``(node_counts[-1], hidden_channels)``.

@@ -143,4 +143,4 @@ class CGCNN(ConvolutionTrunk):
         """Return why this cannot be a staged potential, or an empty string."""
         if self.options.convolution == "none":
             return "without a convolution the energy does not depend on positions (take convolution: gated)"
-        return why_not_smooth(self.options)
+        return why_not_smooth(self.options.cutoff_function, self.options.normalization, self.options.activation)

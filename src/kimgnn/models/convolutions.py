@@ -41,14 +41,9 @@ class ConvolutionOptions(Options):
         Raises:
             ValueError: An option is out of range; the message names it.
         """
-        if not self.cutoff > 0:
-            raise ValueError(f"cutoff must be positive, in Å (got {self.cutoff})")
-        for name in ("hidden_channels", "num_convolutions", "max_z"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
-        for name in ("num_gaussians", "polynomial_exponent"):
-            if getattr(self, name) is not None and getattr(self, name) < 2:
-                raise ValueError(f"{name} must be at least 2 (got {getattr(self, name)})")
+        self._require_positive("cutoff")
+        self._require_at_least(1, "hidden_channels", "num_convolutions", "max_z")
+        self._require_at_least(2, "num_gaussians", "polynomial_exponent")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be a probability below 1 (got {self.dropout})")
         check_element_features(self.element_features)
@@ -150,19 +145,19 @@ class ConvolutionTrunk(nn.Module):
         return x[: inputs.node_counts[-1]]
 
 
-def why_not_smooth(options: ConvolutionOptions) -> str:
+def why_not_smooth(cutoff_function: str, normalization: str, activation: str) -> str:
     """Return why forces of a trunk with these options would be discontinuous or of the batch, or an empty string."""
-    if options.cutoff_function == "none":
+    if cutoff_function == "none":
         return (
             "without an envelope the energy jumps where a neighbour passes the cutoff "
             "(take cutoff_function: cosine or polynomial)"
         )
-    if options.normalization == "batch":
+    if normalization == "batch":
         return (
             "with batch normalisation the forces it was trained on depend on the other structures of the batch "
             "(take normalization: none or layer)"
         )
-    if options.activation == "relu":
+    if activation == "relu":
         return "with relu the forces jump (take activation: softplus or silu)"
     return ""
 

@@ -141,4 +141,4 @@ class GAT(ConvolutionTrunk):
         """Return why this cannot be a staged potential, or an empty string."""
         if self.options.score_activation == "leaky_relu":
             return "with leaky_relu the forces jump (take score_activation: silu)"
-        return why_not_smooth(self.options)
+        return why_not_smooth(self.options.cutoff_function, self.options.normalization, self.options.activation)

@@ -68,17 +68,10 @@ class MEGNetOptions(Options):
         """
         states = [StateInput(**state) if isinstance(state, dict) else state for state in self.state_inputs]
         object.__setattr__(self, "state_inputs", states)
-        for name in ("cutoff", "gaussian_width"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be positive, in Å (got {getattr(self, name)})")
-        for name in (
-            "num_blocks", "hidden_channels", "block_channels", "embedding_channels", "set2set_channels",
-            "set2set_steps", "max_z",
-        ):  # fmt: skip
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
-        if self.num_gaussians < 2:
-            raise ValueError(f"num_gaussians must be at least 2 (got {self.num_gaussians})")
+        self._require_positive("cutoff", "gaussian_width")
+        self._require_at_least(1, "num_blocks", "hidden_channels", "block_channels", "embedding_channels")
+        self._require_at_least(1, "set2set_channels", "set2set_steps", "max_z")
+        self._require_at_least(2, "num_gaussians")
         if not 0 <= self.dropout < 1:
             raise ValueError(f"dropout must be a probability below 1 (got {self.dropout})")
         names = [state.name for state in states]

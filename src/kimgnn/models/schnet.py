@@ -49,16 +49,9 @@ class SchNetOptions(Options):
         Raises:
             ValueError: An option is out of range; the message names it.
         """
-        if not self.cutoff > 0:
-            raise ValueError(f"cutoff must be positive, in Å (got {self.cutoff})")
-        for name in ("hidden_channels", "num_filters", "num_interactions", "max_z"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1 (got {getattr(self, name)})")
-        for name in ("num_gaussians", "polynomial_exponent"):
-            if getattr(self, name) < 2:
-                raise ValueError(f"{name} must be at least 2 (got {getattr(self, name)})")
-        if self.gaussian_width is not None and not self.gaussian_width > 0:
-            raise ValueError(f"gaussian_width must be positive, in Å (got {self.gaussian_width})")
+        self._require_positive("cutoff", "gaussian_width")
+        self._require_at_least(1, "hidden_channels", "num_filters", "num_interactions", "max_z")
+        self._require_at_least(2, "num_gaussians", "polynomial_exponent")
 
 
 class Interaction(nn.Module):
