@@ -118,9 +118,18 @@ def _species_codes(numbers: NDArray[np.int64], species: list[str], where: str) -
 
 
 def _load_trained(path: Path) -> RunnableModel:
-    network = load_checkpoint(path).network
+    checkpoint = load_checkpoint(path)
+    network = checkpoint.network
     if "energy" not in network.heads:
         raise ModelError("it has no energy head, and is no potential", where=str(path))
+    if network.state_inputs:
+        raise ModelError("it takes states of a structure, which a calculator is not given", where=str(path))
+    if checkpoint.transform.get("kwargs", {}).get("max_neighbors") is not None:
+        raise ModelError(
+            "it was trained on nearest neighbours, whose energy jumps where two of them change places",
+            where=str(path),
+            remedy="Predict with `kimgnn predict`, or train it on all of them: max_neighbors: null.",
+        )
     return RunnableModel(
         differentiated(ExportedPotential(network)), network.spec.species, network.cutoff, network.num_layers
     )

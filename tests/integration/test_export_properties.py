@@ -37,6 +37,7 @@ ONEHOT = {"element_features": "onehot", "normalization": "layer"}
         ("gat", {"cutoff": 4.0, "hidden_channels": 8, "num_convolutions": 2, "num_heads": 2}),
         ("megnet", {"cutoff": 4.0, "num_blocks": 2, "hidden_channels": 8, "block_channels": 6, "set2set_channels": 4}),
         ("alignn", {"cutoff": 4.0, "hidden_channels": 8, "alignn_layers": 1, "gcn_layers": 1} | ONEHOT),
+        ("alignn", {"cutoff": 4.0, "hidden_channels": 8, "alignn_layers": 0, "gcn_layers": 1} | ONEHOT),  # no angles
     ],
 )
 @pytest.mark.parametrize("precision", ["double", "single"])

@@ -189,6 +189,7 @@ class TestRuns:
 
     def test_importance_of_a_run(self, manifest, monkeypatch, capsys):
         trainer = trained(manifest("attention"))
+        written = (trainer.run.path / "manifest.yaml").read_text()
 
         def run(*arguments: str) -> int:
             monkeypatch.setattr(
@@ -201,6 +202,7 @@ class TestRuns:
         assert not run()
         told = capsys.readouterr().out
         assert "gap, MAE (eV)" in told
+        assert (trainer.run.path / "manifest.yaml").read_text() == written
         assert "crystal system" in told
         folder = trainer.run.path / "importance"
         assert sorted(path.name for path in folder.iterdir()) == [

@@ -227,6 +227,10 @@ def test_what_is_no_model(trained: Path, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(trained)
     network = build_network(replace(checkpoint.spec, heads=[]))
     save_checkpoint(tmp_path / "properties.ckpt", replace(checkpoint, network=network))
+    nearest = {"name": "CrystalGraph", "kwargs": {"cutoff": 4.0, "max_neighbors": 12}}
+    save_checkpoint(tmp_path / "nearest.ckpt", replace(checkpoint, transform=nearest))
+    with pytest.raises(ModelError, match=r"nearest\.ckpt: .*nearest neighbours"):
+        KimgnnCalculator(tmp_path / "nearest.ckpt")
     with pytest.raises(ModelError, match=r"properties\.ckpt: .*no energy head"):
         KimgnnCalculator(tmp_path / "properties.ckpt")
 

@@ -11,6 +11,7 @@ import numpy as np
 from kliff.dataset import Configuration
 from numpy.typing import NDArray
 
+from kimgnn.class_names import are_numbers, class_index
 from kimgnn.data.parsing import decoded, is_missing
 from kimgnn.errors import DataError, Problem, did_you_mean
 
@@ -205,27 +206,14 @@ def _class(raw: Any, spec: TargetSpec) -> int:
             raise DataError("the target is not one number", value=_short(raw), allowed="one number to compare")
         return int(number.item() > spec.threshold)
     names = spec.classes or ("0", "1")
-    value = raw.item() if isinstance(raw, np.generic) else raw
-    text = str(value).strip()
-    if text in names:
-        return names.index(text)
-    number = decoded(value)
-    is_whole = isinstance(number, int | float) and not isinstance(number, bool) and float(number).is_integer()
-    whole = str(int(number)) if is_whole else None
-    if whole is not None and whole in names:  # 1.0 for a class called 1
-        return names.index(whole)
-    truth = {"true": 1, "false": 0}.get(text.lower())
-    if truth is not None and len(names) == 2:
-        named = [name.lower() for name in names]
-        return named.index(text.lower()) if text.lower() in named else truth
-    # A number is an index unless the classes are called by numbers themselves.
-    if whole is not None and not any(name.lstrip("+-").isdigit() for name in names) and 0 <= int(whole) < len(names):
-        return int(whole)
+    index = class_index(raw, names)
+    if index is not None:
+        return index
     raise DataError("there is no such class", value=_short(raw), allowed=_allowed_classes(names))
 
 
 def _allowed_classes(names: Sequence[str]) -> str:
-    if any(name.lstrip("+-").isdigit() for name in names):
+    if are_numbers(names):
         return ", ".join(names)
     return f"{', '.join(names)}, or their index, 0 to {len(names) - 1}"
 

@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import combinations, groupby
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -86,7 +86,8 @@ class Difference:
         other: The other one.
         values: Of both, one a seed.
         p: Of Welch's t-test, before any correction; ``None`` where it cannot be told.
-        adjusted: After Holm's correction for all differences told together.
+        adjusted: After Holm's correction for all tests together.
+        tests: How many these are.
     """
 
     criterion: Criterion
@@ -95,6 +96,7 @@ class Difference:
     values: tuple[NDArray[np.float64], NDArray[np.float64]]
     p: float | None
     adjusted: float | None = None
+    tests: int = 0
 
     @property
     def gain(self) -> float:
@@ -194,6 +196,9 @@ def holm(ps: Sequence[float | None]) -> list[float | None]:
 def differences(rows: Sequence[RunRow], found: Sequence[Criterion], reference: str | None = None) -> list[Difference]:
     """Return every network held against one, by every criterion that both have.
 
+    Where that one is the best, it was chosen by the values that are tested. p is corrected for all pairs of networks
+    then, so that the level holds whichever turns out to be the best.
+
     Args:
         rows: The trainings.
         found: The criteria.
@@ -201,6 +206,7 @@ def differences(rows: Sequence[RunRow], found: Sequence[Criterion], reference: s
     """
     labels = labels_of(rows)
     told: list[Difference] = []
+    untold: list[float | None] = []  # p of pairs without the best
     for criterion in found:
         values = {label: values_of(rows, label, criterion.metric) for label in labels}
         values = {label: array for label, array in values.items() if len(array)}
@@ -213,8 +219,12 @@ def differences(rows: Sequence[RunRow], found: Sequence[Criterion], reference: s
         for label, array in values.items():
             if label != held:
                 told.append(Difference(criterion, held, label, (values[held], array), welch(values[held], array)))
-    adjusted = holm([difference.p for difference in told])
-    return [replace(difference, adjusted=p) for difference, p in zip(told, adjusted, strict=True)]
+        if reference is None:
+            others = [array for label, array in values.items() if label != held]
+            untold += [welch(one, other) for one, other in combinations(others, 2)]
+    ps = [difference.p for difference in told] + untold
+    tests = sum(p is not None for p in ps)
+    return [replace(difference, adjusted=p, tests=tests) for difference, p in zip(told, holm(ps), strict=False)]
 
 
 def verdict(difference: Difference) -> str:
@@ -238,9 +248,11 @@ def how_told(rows: Sequence[RunRow], told: Sequence[Difference]) -> list[str]:
     tested = [difference for difference in told if difference.p is not None]
     notes = []
     if tested:
+        tests = tested[0].tests
+        pairs = ", those of all pairs: the best was chosen first" if tests > len(tested) else ""
         notes.append(
             f"Outside the spread: Welch's t-test over the seeds, p < {LEVEL} after Holm's correction for "
-            f"{len(tested)} comparison{'s' if len(tested) > 1 else ''}. ± is the standard deviation over seeds."
+            f"{tests} comparison{'s' if tests > 1 else ''}{pairs}. ± is the standard deviation over seeds."
         )
         fewest = min(len(values) for difference in tested for values in difference.values)
         if fewest < 5:

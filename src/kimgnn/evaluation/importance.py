@@ -129,7 +129,7 @@ def importance(
         raise DataError("needs two structures or more", value=len(configurations))
     rng = np.random.default_rng(seed)
     own = np.arange(len(configurations))
-    permutations = [rng.permutation(own) for _ in range(repeats)]
+    permutations = [_others(len(own), rng) for _ in range(repeats)]
     swapped = _Swapped(network.with_heads(lambda name: name in names), configurations, transform, batch_size)
     base = swapped.predict(own, own)
     runs = {
@@ -256,6 +256,14 @@ class _Swapped:
             {name: value * (factor if name in grows else 1.0) for name, value in one.properties.items()}
             for one, factor in zip(found, scale, strict=True)
         ]
+
+
+def _others(n: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return for each of ``n`` another one, ``(n,)``: a random permutation that leaves none in its place."""
+    order = rng.permutation(n)
+    others = np.empty_like(order)
+    others[order] = np.roll(order, 1)
+    return others
 
 
 def _errors(

@@ -28,6 +28,7 @@ from kimgnn.models.tasks import Task, tasks_of
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.nn.states import StateInput, state_inputs_of
 from kimgnn.registry import TRANSFORMS
+from kimgnn.transforms.angles import MAX_TRIPLETS
 from kimgnn.transforms.nearest import Ties
 
 PROPERTY_CONTRACT: Final = 2
@@ -67,6 +68,7 @@ class PropertyDescription:
         triplets: The file takes triplets of edges too.
         angle_neighbors: Only edges from so many nearest neighbours form triplets; ``None`` for all.
         angle_cutoff: Å; only edges up to this length do; ``None`` for all.
+        max_triplets: Triplets an atom beyond which a structure is refused.
         states: What has to be known of a structure besides, in the order in which the file takes it.
     """
 
@@ -79,6 +81,7 @@ class PropertyDescription:
     triplets: bool = False
     angle_neighbors: int | None = None
     angle_cutoff: float | None = None
+    max_triplets: int = MAX_TRIPLETS
     states: tuple[StateInput, ...] = ()
 
     @property
@@ -103,7 +106,7 @@ class PropertyDescription:
             "cutoff": repr(self.cutoff),
             "max_neighbors": "all" if self.max_neighbors is None else str(self.max_neighbors),
             "ties": self.ties,
-            "angles": json.dumps([self.triplets, self.angle_neighbors, self.angle_cutoff]),
+            "angles": json.dumps([self.triplets, self.angle_neighbors, self.angle_cutoff, self.max_triplets]),
             "states": json.dumps([asdict(state) for state in self.states], ensure_ascii=False),
         }
 
@@ -112,7 +115,8 @@ class PropertyDescription:
         """Return what `to_metadata` said."""
         tasks = [Task(**head | {"classes": tuple(head["classes"])}) for head in json.loads(metadata["heads"])]
         nearest, ties = metadata["max_neighbors"], metadata["ties"]
-        triplets, angle_neighbors, angle_cutoff = json.loads(metadata.get("angles", "[false, null, null]"))
+        angles = json.loads(metadata.get("angles", f"[false, null, null, {MAX_TRIPLETS}]"))
+        triplets, angle_neighbors, angle_cutoff, max_triplets = angles
         return cls(
             tasks,
             json.loads(metadata["deviations"]),
@@ -123,6 +127,7 @@ class PropertyDescription:
             triplets,
             angle_neighbors,
             angle_cutoff,
+            max_triplets,
             tuple(StateInput(**state) for state in json.loads(metadata.get("states", "[]"))),
         )
 
@@ -152,7 +157,9 @@ def describe_properties(checkpoint: Checkpoint) -> PropertyDescription:
         getattr(graph, "ties", "break"),
         network.uses_triplets,
         getattr(graph, "angle_neighbors", None),
-        getattr(graph, "angle_cutoff", None) or getattr(network.trunk, "angle_cutoff", None),
+        # Of another graph, a network finds its triplets itself.
+        graph.angle_cutoff if hasattr(graph, "angle_cutoff") else network.angle_cutoff or None,
+        getattr(graph, "max_triplets", MAX_TRIPLETS),
         tuple(state_inputs_of(network.spec.options)),
     )
     if not description.tasks:

@@ -112,7 +112,14 @@ def find_edges(structure: Structure, description: PropertyDescription) -> Edges:
         edges = find_nearest(structure, description.cutoff, description.max_neighbors, description.ties)
     if not description.triplets:
         return edges
-    return find_line_graph(structure, edges, description.ties, description.angle_neighbors, description.angle_cutoff)
+    return find_line_graph(
+        structure,
+        edges,
+        description.ties,
+        description.angle_neighbors,
+        description.angle_cutoff,
+        description.max_triplets,
+    )
 
 
 def is_property_file(path: str | Path) -> bool:

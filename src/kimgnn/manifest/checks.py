@@ -247,6 +247,13 @@ def _graph_of_architecture(transforms: Transforms, model: Model) -> Iterator[Pro
             configuration.name,
             remedy="Take PeriodicGraph.",
         )
+    elif model.architecture == "alignn" and configuration.name != "LineGraph":
+        yield Problem(
+            "transforms.configuration.name",
+            "does not find the triplets of bonds that the architecture takes",
+            configuration.name,
+            remedy="Take LineGraph; with max_neighbors: null it has all neighbours, as PeriodicGraph.",
+        )
     for name in CUTOFFS:
         of_graph, of_model = configuration.kwargs.get(name), model.options.get(name)
         if of_graph is not None and of_model is not None and of_graph != of_model:

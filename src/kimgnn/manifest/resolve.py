@@ -70,7 +70,7 @@ def resolve_model(model: Model, cutoffs: Mapping[str, Any]) -> tuple[Model, list
 def _fill(options: dict[str, Any], cutoffs: Mapping[str, Any], names: Container[str]) -> dict[str, Any]:
     """Add the cutoffs where they belong and are missing, if they are some."""
     usable = {name: value for name, value in cutoffs.items() if isinstance(value, int | float) and value > 0}
-    return {name: value for name, value in usable.items() if name in names} | options
+    return options | {name: value for name, value in usable.items() if name in names and options.get(name) is None}
 
 
 def _told_here(problems: list[Problem], where: str, given: dict[str, Any], cutoffs: Mapping[str, Any]) -> list[Problem]:

@@ -203,7 +203,7 @@ class ALIGNN(nn.Module):
         self.cutoff = options.cutoff
         angles = min(options.alignn_layers, self.num_layers - 1)  # of the last layer, bonds are not asked
         self.uses_triplets = angles > 0
-        self.angle_cutoff: float = (options.angle_cutoff or options.cutoff) if angles else 0.0
+        self.angle_cutoff: float = options.angle_cutoff or options.cutoff
         # Of no triplets, ONNX Runtime's sums have the wrong shape; its products of matrices have the right one.
         self.register_buffer("ones", torch.ones(3, 1), persistent=False)
         self.ones: Tensor
@@ -223,7 +223,7 @@ class ALIGNN(nn.Module):
         if options.cutoff_function != "none":
             kind, exponent = options.cutoff_function, options.polynomial_exponent
             self.envelope = make_cutoff(kind, options.cutoff, exponent)
-            self.angle_envelope = make_cutoff(kind, options.angle_cutoff or options.cutoff, exponent)
+            self.angle_envelope = make_cutoff(kind, self.angle_cutoff, exponent)
         self.blocks = nn.ModuleList(
             ALIGNNLayer(options, layer < self.num_layers - 1, layer < angles, layer < angles - 1)
             for layer in range(self.num_layers)
@@ -257,21 +257,24 @@ class ALIGNN(nn.Module):
         else:
             bonds = self.embed_bonds(self.basis(lengths.index_select(0, pairs[0]))).index_select(0, pairs[1])
 
-        triplets = inputs.triplets
-        if triplets is None:
-            triplets = find_triplets(edge_index, lengths < self.angle_cutoff, inputs.z.shape[0], edge_counts)
-        first, second, triplet_counts = triplets
-        directions = vectors / lengths.clamp(min=self.near).unsqueeze(-1)
-        # Both bonds run on: of two that point the same way, the angle at the atom between them is 180°.
-        cosines = -(directions.index_select(0, first) * directions.index_select(0, second)) @ self.ones
-        angles = self.embed_angles(self.angle_basis(cosines.squeeze(-1) + 1.0))
-
         weight: Tensor | None = None
-        angle_weight: Tensor | None = None
-        if self.envelope is not None and self.angle_envelope is not None:
+        if self.envelope is not None:
             weight = self.envelope(lengths)
-            of_bond = self.angle_envelope(lengths)
-            angle_weight = of_bond.index_select(0, first) * of_bond.index_select(0, second)
+
+        first, second, angles, triplet_counts = sender[:0], sender[:0], bonds[:0], [0] * self.num_layers
+        angle_weight: Tensor | None = None
+        if self.uses_triplets:
+            triplets = inputs.triplets
+            if triplets is None:
+                triplets = find_triplets(edge_index, lengths < self.angle_cutoff, inputs.z.shape[0], edge_counts)
+            first, second, triplet_counts = triplets
+            directions = vectors / lengths.clamp(min=self.near).unsqueeze(-1)
+            # Both bonds run on: of two that point the same way, the angle at the atom between them is 180°.
+            cosines = -(directions.index_select(0, first) * directions.index_select(0, second)) @ self.ones
+            angles = self.embed_angles(self.angle_basis(cosines.squeeze(-1) + 1.0))
+            if self.angle_envelope is not None:
+                of_bond = self.angle_envelope(lengths)
+                angle_weight = of_bond.index_select(0, first) * of_bond.index_select(0, second)
 
         edges_after = edge_counts[1:] + edge_counts[-1:]
         for layer, (block, condition) in enumerate(zip(self.blocks, self.conditions)):  # noqa: B905 (TorchScript)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kimgnn.class_names import class_index
 from kimgnn.errors import DataError, ModelError
 from kimgnn.nn.options import Options
 
@@ -73,11 +74,13 @@ def _number(state: StateInput, raw: Any, where: str) -> float:
     if raw is None:
         raise DataError("the structure has no such value, which the network needs", where=where, allowed=allowed)
     if state.classes:
-        if str(raw) not in state.classes:
+        index = class_index(raw, state.classes)
+        if index is None:
             raise DataError("there is no such class", where=where, value=raw, allowed=allowed)
-        return float(state.classes.index(str(raw)))
+        return float(index)
+    alone = raw[0] if isinstance(raw, list | tuple) and len(raw) == 1 else raw
     try:
-        number = math.nan if isinstance(raw, bool) else float(raw)
+        number = math.nan if isinstance(alone, bool) else float(alone)
     except (TypeError, ValueError):
         number = math.nan
     if not math.isfinite(number):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,16 +33,38 @@ class SharedData:
         n_divided: How many are divided into parts: those that are not of a file of their own.
         apart: Part -> its own file, and how many structures it has.
         tasks: What the property and classification heads predict.
-        structures: SHA-256 of the structures.
-        labels: Head, or energy, forces and stress -> SHA-256 of its labels.
+        read: Which of energy, forces and stress are read.
     """
 
     configurations: list[Configuration]
     n_divided: int
     apart: dict[str, tuple[Any, int]]
     tasks: list[Task]
-    structures: str
-    labels: dict[str, str]
+    read: Sequence[str]
+
+    @cached_property
+    def structures(self) -> str:
+        """SHA-256 of the structures."""
+        return structures_hash(self.configurations)
+
+    @cached_property
+    def labels(self) -> dict[str, str]:
+        """Head, or energy, forces and stress -> SHA-256 of its labels."""
+        return _label_hashes(self.configurations, self.tasks, self.read)
+
+    @property
+    def identifiers(self) -> list[str]:
+        """Of the structures that are divided."""
+        return [item.identifier for item in self.configurations[: self.n_divided]]
+
+    def positions(self, identifiers: Collection[str]) -> list[int]:
+        """Return where these are among the structures that are divided, in their order."""
+        return [index for index, identifier in enumerate(self.identifiers) if identifier in identifiers]
+
+    def only(self, identifiers: Collection[str]) -> SharedData:
+        """Return these, of the structures that are divided, and all of files of their own."""
+        kept = [self.configurations[index] for index in self.positions(identifiers)]
+        return replace(self, configurations=kept + self.configurations[self.n_divided :], n_divided=len(kept))
 
 
 @dataclass(frozen=True)
@@ -110,8 +133,7 @@ def read_shared(manifest: Mapping[str, Any], where: str) -> SharedData:
             found = read_configurations(own, place, specs, labels, table)
             apart[part] = (path, len(found))
             configurations += found
-    hashes = _label_hashes(configurations, tasks, labels)
-    return SharedData(configurations, n_divided, apart, tasks, structures_hash(configurations), hashes)
+    return SharedData(configurations, n_divided, apart, tasks, labels)
 
 
 def divide(data: SharedData, manifest: Mapping[str, Any], where: str) -> Division:

@@ -12,6 +12,7 @@ from kimgnn.errors import ManifestError
 from kimgnn.evaluation.tasks import ALONE, TOGETHER
 from kimgnn.manifest import load_manifest
 from kimgnn.models.tasks import head_name
+from kimgnn.nn.states import state_inputs_of
 from kimgnn.training.experiments import Experiment, Member
 
 BALANCES: Final = ("fixed", "inverse_spread", "uncertainty")
@@ -106,6 +107,12 @@ def _single(manifest: Mapping[str, Any], head: Mapping[str, Any]) -> Member:
         if changed["dataset"]["weights"] is not None and not isinstance(changed["dataset"]["weights"], str):
             changed["dataset"]["weights"] = {"config": changed["dataset"]["weights"]["config"]}
         changed["transforms"]["property"] = []  # of energy, forces and stress
+    composition = changed["model"]["composition"]
+    if composition and composition["fusion"] == "late" and (head["type"] == "energy" or head.get("per_atom")):
+        changed["model"]["composition"] = None  # it has no forest beside it among the others either
+    read = {head.get("target"), *(state.name for state in state_inputs_of(changed["model"]["options"]))}
+    targets = changed["dataset"]["targets"]
+    changed["dataset"]["targets"] = {name: column for name, column in targets.items() if name in read}
     changed["model"]["heads"] = [dict(head)]
     changed["model"]["split_depth"] = 0
     return Member(f"{ALONE}: {head_name(head)}", load_manifest(changed).to_dict())

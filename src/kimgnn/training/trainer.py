@@ -225,8 +225,11 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             raise ManifestError(str(error), where=where) from error
 
     def save_config(self) -> None:
-        """Write the manifest into the run's directory, as ``manifest.yaml`` and under KLIFF's name."""
-        if process_rank() > 0:
+        """Write the manifest into the run's directory, as ``manifest.yaml`` and under KLIFF's name.
+
+        A run that is finished keeps that which it was trained with.
+        """
+        if process_rank() > 0 or self.run.finished:
             return
         plain = self.manifest.to_dict()
         with atomic_write(self.run.path / "manifest.yaml") as file:

@@ -23,7 +23,7 @@ def find_line_graph(
     ties: Ties,
     angle_neighbors: int | None,
     angle_cutoff: float | None,
-    max_triplets: int = MAX_TRIPLETS,
+    max_triplets: int,
 ) -> Edges:
     """Return ``edges`` with the triplets that they form.
 

@@ -63,8 +63,19 @@ def test_the_best_is_held_against_the_others() -> None:
         "gap MAE (eV): a 0.300 ± 0.010 against b 0.100 ± 0.010: worse, outside the spread"
     )
     assert "within the spread (p = " in verdict(told[1])
-    assert told[1].adjusted == told[1].p  # the larger of two is corrected for itself alone
-    assert told[0].adjusted == pytest.approx(2 * told[0].p)
+    # The best was chosen first: of three pairs one is not told, but counts.
+    a, b, c = (np.array(values) for values in ([0.30, 0.31, 0.29], [0.10, 0.11, 0.09], [0.1, 0.12, 0.1]))
+    assert [one.adjusted for one in told] == holm([welch(b, a), welch(b, c), welch(a, c)])[:2]
+    assert told[1].adjusted == told[1].p  # the largest of three is corrected for itself alone
+    assert "for 3 comparisons, those of all pairs" in how_told(rows("a", 0.3), told)[0]
+
+
+def test_a_reference_given_beforehand_is_corrected_for_its_own_pairs() -> None:
+    found = [Criterion("gap_mae", "gap", "gap MAE (eV)")]
+    data = [*rows("a", 0.30, 0.31, 0.29), *rows("b", 0.10, 0.11, 0.09), *rows("c", 0.1, 0.12, 0.1)]
+    told = differences(data, found, reference="a")
+    assert [one.adjusted for one in told] == holm([one.p for one in told])
+    assert "for 2 comparisons." in how_told(data, told)[0]
 
 
 def test_more_is_better_of_an_auc() -> None:

@@ -12,7 +12,7 @@ from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
 
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import DataError, ModelError
-from kimgnn.evaluation.importance import Importance, attention_shares, importance
+from kimgnn.evaluation.importance import Importance, _others, attention_shares, importance
 from kimgnn.evaluation.importance_plots import attention_plot, attention_table, importance_plot, importance_table
 from kimgnn.evaluation.predict import Prediction, predict
 from kimgnn.models.fusion import forests
@@ -105,6 +105,16 @@ def test_what_is_not_used_counts_nothing(weight, unused):
             assert abs(item.growth) < 1e-9, item
         elif item.head != "lattice":
             assert item.growth > 1e-3, item
+
+
+@pytest.mark.parametrize("n", [2, 3, 12])
+def test_no_structure_is_given_its_own(n):
+    """One that keeps its own has no error to grow by, and growths would come out too small."""
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        others = _others(n, rng)
+        assert sorted(others) == list(range(n))
+        assert (others != np.arange(n)).all()
 
 
 def test_the_same_again_and_missing_labels_left_out():

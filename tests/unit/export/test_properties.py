@@ -14,6 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from ase import Atoms
 from properties import (
     ENERGY,
     HEADS,
@@ -125,6 +126,24 @@ def test_torchscript_of_every_option(
     found = load_property_model(tmp_path / "properties.pt").predict(list(structures.values()))
     for name, values, right in zip(structures, found, torch_says(checkpoint, list(structures.values())), strict=True):
         assert_equal(values, right, 1e-11, name)
+
+
+def test_the_line_graph_is_that_of_training(tmp_path: Path) -> None:
+    """Neighbours at the very cutoff are all there, however the crystal is turned; and as many as were allowed."""
+    graph = {"max_neighbors": 12, "max_triplets": 5000}
+    checkpoint = property_checkpoint(property_network("alignn", HEADS[:1]), **graph)
+    write_property_file(checkpoint, tmp_path, "torchscript")
+    model = load_property_model(tmp_path / "properties.pt")
+    assert model.description.max_triplets == 5000
+    assert model.description.angle_cutoff is None
+    cubic = Atoms("Si", cell=[4.0, 4.0, 4.0], pbc=True)
+    turned = cubic.copy()
+    turned.rotate(37.0, (1, 2, 3), rotate_cell=True)
+    assert property_graph(cubic, model.description)["triplets"].shape == (2, 36)
+    assert property_graph(turned, model.description)["triplets"].shape == (2, 36)
+    (right,) = torch_says(checkpoint, [cubic])
+    for atoms in (cubic, turned):
+        np.testing.assert_allclose(model.predict([atoms])[0]["gap"], right["gap"], rtol=1e-9)
 
 
 def test_the_onnx_file_is_standard_and_says_what_it_is(crystals: tuple[Checkpoint, Path]) -> None:

@@ -115,6 +115,15 @@ def test_the_cutoff_of_angles_is_said_once():
     manifest["model"] = {"architecture": "alignn", "options": {"angle_cutoff": 3.0}}
     with pytest.raises(ManifestError, match=r"model.options.angle_cutoff.*differs"):
         load_manifest(manifest)
+    graph["kwargs"]["angle_cutoff"] = None
+    assert load_manifest(manifest).to_dict()["transforms"]["configuration"]["kwargs"]["angle_cutoff"] == 3.0
+
+
+def test_a_network_of_angles_takes_a_line_graph():
+    """Triplets are counted before memory is taken for them, and equal distances are not cut by rounding."""
+    manifest = schnet(model={"architecture": "alignn", "options": {"cutoff": 4.0}})
+    with pytest.raises(ManifestError, match=r"transforms.configuration.name: does not find the triplets.*LineGraph"):
+        load_manifest(manifest)
 
 
 def test_options_and_heads_are_filled():

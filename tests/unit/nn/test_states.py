@@ -28,6 +28,11 @@ def test_values_are_read_by_name() -> None:
     """Of an ASE structure's info: numbers, also as text; classes by their names; None and NaN are missing."""
     inputs = [TEMPERATURE, METHOD]
     assert read_states(inputs, {"temperature": "350", "method": "HSE", "other": 1}, "it") == [350.0, 1.0]
+    # As in training, where they are read like targets.
+    assert read_states(inputs, {"temperature": [300], "method": " r2SCAN "}, "it") == [300.0, 2.0]
+    assert read_states(inputs, {"temperature": 300, "method": 0}, "it") == [300.0, 0.0]
+    doped = StateInput("doped", classes=["no", "yes"])
+    assert read_states([doped], {"doped": True}, "it") == read_states([doped], {"doped": "1"}, "it") == [1.0]
     for values, words in (
         ({"temperature": 300.0}, r"it \(method\).*no such value.*PBE, HSE, r2SCAN"),
         ({"temperature": 300.0, "method": "LDA"}, r"it \(method\).*no such class.*'LDA'"),
