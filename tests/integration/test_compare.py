@@ -93,7 +93,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def train(experiment: Experiment, job: Job) -> dict[str, Any]:
         trained.append(f"{job.member.label} {job.seed}")
-        return json.loads(json.dumps(train_once(job.manifest, experiment.data.structures)))
+        return json.loads(json.dumps(train_once(job.manifest, job.structures)))
 
     monkeypatch.setattr(command, "_train", train)
     return trained
@@ -210,7 +210,8 @@ def test_what_cannot_be_compared_is_refused(manifest: Callable[..., Path], kimgn
     assert "two manifests have this name (got 'one')" in refused(one, member_of(manifest("two"), "one"))
     fewer = manifest("fewer", **{"dataset.slices": "0:24:1", "training.epochs": 1})
     assert refused(one, manifest("sliced", **{"dataset.slices": "1:"})).startswith(
-        "sliced: dataset: its structures are not those of one: 23 against 24."
+        "sliced: dataset: its structures are not those of one: 23 against 24 "
+        f"({tmp_path / 'silicon.xyz'}:0: in one of them only)."
     )
     assert begin(tmp_path / "ok", [member_of(one), member_of(fewer)], 1).pending()  # the same, said otherwise
     backwards = cells()[::-1]
@@ -226,6 +227,9 @@ def test_what_cannot_be_compared_is_refused(manifest: Callable[..., Path], kimgn
     )
     nm = manifest("nm", **{"model.heads": [LENGTH | {"unit": "nm"}]})
     assert "the head 'length' predicts something else than that of one" in refused(one, nm)
+    # The first knows neither of these heads.
+    volumes = [manifest(f"volume_{unit}", **{"model.heads": [VOLUME | {"unit": unit}]}) for unit in ("nm³", "Å³")]
+    assert "the head 'volume' predicts something else than that of volume_nm³" in refused(one, *volumes)
     untested = manifest("untested", **{"training.test_dataset": None, "training.epochs": 1})
     assert "untested: training.test_dataset: keeps no structures to compare" in refused(untested, one)
     with pytest.raises(ManifestError, match=r"training\.devices: networks are compared on one device"):
@@ -257,6 +261,10 @@ def test_a_folder_of_other_results_is_refused(
     assert "has results of other structures" in refused(
         manifest("c", **{"dataset.slices": ":-1", "training.test_dataset": {"test_size": 11}})
     )
+    nm = refused(manifest("d", **{"model.heads": [LENGTH | {"unit": "nm"}]}))
+    assert "results.json: has results of a head 'length' that predicts something else than that of d" in nm
+    grows = refused(manifest("e", **{"model.heads": [LENGTH | {"extensive": True}]}))
+    assert "has results of a head 'length' that predicts something else than that of e" in grows
     with alone(folder, "Wait."):
         assert "another process is at work here" in refused(one)
     indices = folder / "splits" / "train_indices.txt"
@@ -283,10 +291,10 @@ def test_files_of_their_own_for_the_test_are_shared_too(
     experiment = begin(tmp_path / "out", [member_of(one), member_of(manifest("two", **{"training.epochs": 1}))], 1)
     assert experiment.division.sizes == {"train": 8, "val": 4, "test": 5}
     for job in experiment.pending():
-        assert train_once(job.manifest, experiment.data.structures)["metrics"]["length_count"] == 5
+        assert train_once(job.manifest, job.structures)["metrics"]["length_count"] == 5
     ase.io.write(tmp_path / "test.xyz", frames[5:10], format="extxyz")
     with pytest.raises(TrainingError, match="the structures are not those that were divided"):
-        train_once(job.manifest, experiment.data.structures)
+        train_once(job.manifest, job.structures)
     experiment.record(job, {"error": "for the file to be there"})
     with pytest.raises(TrainingError, match=r"results\.json: has results of other structures"):
         begin(tmp_path / "out", [member_of(one)], 1)
@@ -347,6 +355,63 @@ def test_tasks_that_cannot_be_told_apart(manifest: Callable[..., Path], tmp_path
         task_study.alone(load_manifest(manifest("file", **changes)).to_dict())
 
 
+def test_a_head_alone_keeps_the_columns_that_it_reads(manifest: Callable[..., Path]) -> None:
+    """And those of state inputs; other names would be refused as no head's."""
+    columns = {"volume": "volume", "dense": "dense", "strain": "length"}
+    options = {"cutoff": 3.5, "state_inputs": [{"name": "strain"}]}
+    changes = {"dataset.targets": columns, "model.architecture": "megnet", "model.options": options}
+    path = manifest("columns", **changes, **{"model.heads": [VOLUME, DENSE, LENGTH]})
+    singles = task_study.alone(load_manifest(path).to_dict())
+    kept = {name: list(member.manifest["dataset"]["targets"]) for name, member in singles.items()}
+    assert kept == {"volume": ["volume", "strain"], "dense": ["dense", "strain"], "length": ["strain"]}
+
+
+def test_a_head_that_late_fusion_leaves_alone_can_be_trained_alone(manifest: Callable[..., Path]) -> None:
+    composition = {"features": "fractions", "fusion": "late"}
+    path = manifest("late", **{"model.composition": composition, "model.heads": [{"type": "energy"}, LENGTH]})
+    singles = task_study.alone(load_manifest(path).to_dict())
+    assert singles["energy"].manifest["model"]["composition"] is None
+    assert singles["length"].manifest["model"]["composition"]["fusion"] == "late"
+
+
+@pytest.mark.parametrize("name", ["cs182_metal_cgcnn", "cs182_metal_fusion"])
+def test_heads_of_manifests_that_are_shipped_can_be_trained_alone(name: str) -> None:
+    path = Path(__file__).parents[2] / "manifests" / f"{name}.yaml"
+    singles = task_study.alone(load_manifest(path).to_dict())
+    assert {head: list(member.manifest["dataset"]["targets"]) for head, member in singles.items()} == {
+        "insulator": ["insulator"],
+        "gap": ["gap"],
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*entries are left out")
+def test_what_one_head_cannot_use_is_left_out_of_all(manifest: Callable[..., Path], tmp_path: Path) -> None:
+    """A head alone does not see that another one's label is bad; its index files say who is who all the same."""
+    frames = cells()
+    frames[5].info["dense"] = "neither"
+    ase.io.write(tmp_path / "silicon.xyz", frames, format="extxyz")
+    sizes = {"training.test_dataset": {"test_size": 11}, "training.epochs": 1}
+    skip = {"dataset.on_error": "skip", "model.heads": [LENGTH, DENSE]} | sizes
+    asked = member_of(manifest("skip", **skip))
+    members = [asked, *task_study.alone(asked.manifest).values()]
+    experiment = begin(tmp_path / "out", members, 1)
+    assert len(experiment.data.configurations) == 23
+    parts = []
+    for job in experiment.pending():
+        found = train_once(job.manifest, job.structures)
+        experiment.record(job, found)
+        trainer = GNNLightningTrainer(tmp_path / "out" / found["run"] / "manifest.yaml")
+        parts.append({name: [item.identifier for item in part] for name, part in trainer.splits.items()})
+    assert parts[0] == parts[1] == parts[2]
+    everywhere = sorted(identifier for part in parts[0].values() for identifier in part)
+    assert everywhere == sorted(f"{tmp_path / 'silicon.xyz'}:{i}" for i in range(24) if i != 5)
+    assert not begin(tmp_path / "out", members, 1).pending()
+    # Files that differ otherwise are refused as ever.
+    sliced = member_of(manifest("sliced", **(skip | {"dataset.slices": "1:"})))
+    with pytest.raises(ManifestError, match=r"22 against 23 \(.*silicon.xyz:0: in one of them only\)"):
+        begin(tmp_path / "new", [asked, sliced], 1)
+
+
 def test_an_energy_head_alone_keeps_its_labels_and_the_others_lose_them(
     manifest: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -360,7 +425,7 @@ def test_an_energy_head_alone_keeps_its_labels_and_the_others_lose_them(
     assert {loss["balance"] for loss in losses.values()} == {"fixed"}
     experiment = begin(tmp_path / "out", [member_of(path), *singles.values()], 1)
     for job in experiment.pending():
-        found = train_once(job.manifest, experiment.data.structures)
+        found = train_once(job.manifest, job.structures)
         experiment.record(job, found)
         assert ("energy_mae" in found["metrics"]) == (job.member.label != "alone: length")
         assert (found["balance"] is not None) == (job.member.label == "mixed")
@@ -391,6 +456,32 @@ def test_fusion(manifest: Callable[..., Path], kimgnn: Command, here: list[str],
     ours = [runs[by_label[name], 7] for name in ("none", "late")]
     assert ours[0]["loss"] == ours[1]["loss"]  # the same network, and a forest beside it
     assert os.listdir(tmp_path / "out" / "splits")
+
+
+def test_fusion_without_the_one_that_cannot_be(
+    manifest: Callable[..., Path], kimgnn: Command, here: list[str], tmp_path: Path
+) -> None:
+    composition = {"features": "fractions", "hidden_channels": 4}
+    changes = {"training.validation_dataset": None, "model.composition": composition, "training.epochs": 1}
+    status, output, messages = kimgnn(
+        "fusion", manifest("fusion", **changes), "--seeds", 1, "--output", tmp_path / "out"
+    )
+    assert status == 0, messages
+    assert here == ["none 7", "early 7", "attention 7", "intermediate 7"]
+    told = "late fusion is left out: model.composition.fusion: chooses the weight of the forest on validation data"
+    assert messages.startswith(told)
+    assert told in output
+
+
+def test_matminer_is_missed_before_anything_is_trained(
+    manifest: Callable[..., Path], kimgnn: Command, here: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "matminer.utils.data", None)
+    path = manifest("fusion", **{"model.composition": {"features": "magpie"}})
+    status, _, messages = kimgnn("fusion", path, "--seeds", 1, "--output", tmp_path / "out")
+    assert status == 1
+    assert "Magpie's features need the package matminer" in messages
+    assert not here
 
 
 @pytest.mark.slow

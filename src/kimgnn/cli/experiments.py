@@ -129,7 +129,7 @@ def _train(experiment: Experiment, job: Job) -> dict[str, Any]:
     asked, outcome, log = (folder / f"{job.name}.{end}" for end in ("job.json", "outcome.json", "log"))
     outcome.unlink(missing_ok=True)
     with atomic_write(asked) as file:
-        json.dump({"manifest": job.manifest, "structures": experiment.data.structures}, file, indent=1)
+        json.dump({"manifest": job.manifest, "structures": job.structures}, file, indent=1)
     command = [sys.executable, "-m", "kimgnn.cli.one_training", str(asked), str(outcome)]
     with open(log, "w", encoding="utf-8") as file, _ending_at_once():
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT)

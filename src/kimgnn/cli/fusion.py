@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from copy import deepcopy
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -36,7 +37,9 @@ def fusion(
     from kimgnn.evaluation.comparison_plots import bar_plot, time_plot
     from kimgnn.training.experiments import begin, member_of
 
-    members = _members(member_of(manifest))
+    members, left_out = _members(member_of(manifest))
+    if left_out:
+        print(left_out, file=sys.stderr)
     model = members[0].manifest["model"]["name"]
     folder = output or Path(members[0].manifest["workspace"]["name"]) / f"{model}_fusion"
     with alone(folder, REMEDY):
@@ -46,23 +49,29 @@ def fusion(
         require_rows(rows, folder)
         found = criteria(rows, experiment.tasks)
         paragraphs = told_of(rows, found, NONE, "fusion") + _late_weights(experiment, members[-1])
-        paragraphs += failures(rows)
+        paragraphs += ([left_out] if left_out else []) + failures(rows)
         pictures = {"bars.png": bar_plot(rows, found), "time_accuracy.png": time_plot(rows, found)}
         finish(folder, "fusion.md", "Composition and structure", paragraphs, pictures)
 
 
-def _members(asked: Member) -> list[Member]:
-    """Return the network alone, and with each fusion."""
+def _members(asked: Member) -> tuple[list[Member], str]:
+    """Return the network alone and with each fusion that it can have, and why it cannot have the late one, if so."""
+    from kimgnn.errors import ManifestError
     from kimgnn.manifest import load_manifest
     from kimgnn.training.experiments import Member
 
     block = asked.manifest["model"]["composition"] or {}
-    members = []
+    members, left_out = [], ""
     for name in (NONE, *FUSIONS):
         changed = deepcopy(asked.manifest)
         changed["model"]["composition"] = None if name == NONE else block | {"fusion": name}
-        members.append(Member(name, load_manifest(changed).to_dict()))
-    return members
+        try:
+            members.append(Member(name, load_manifest(changed).to_dict()))
+        except ManifestError as error:
+            if name != "late":  # which alone asks for more than a network
+                raise
+            left_out = f"late fusion is left out: {error}"
+    return members, left_out
 
 
 def _late_weights(experiment: Experiment, late: Member) -> list[str]:

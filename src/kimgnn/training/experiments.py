@@ -24,6 +24,8 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from loguru import logger
 
 from kimgnn import __version__
+from kimgnn.data.magpie import magpie_table
+from kimgnn.data.statistics import species_of
 from kimgnn.errors import ManifestError, TrainingError
 from kimgnn.evaluation.comparison import RunRow
 from kimgnn.evaluation.correlation import scalar_labels, scalar_predictions
@@ -35,7 +37,17 @@ from kimgnn.models.fusion import forests
 from kimgnn.models.tasks import Task, tasks_of
 from kimgnn.training.callbacks import EpochClock
 from kimgnn.training.checkpoint_io import AtomicCheckpointIO
-from kimgnn.training.shared_data import BLOCKS, Division, SharedData, check_same, divide, read_shared, structures_hash
+from kimgnn.training.shared_data import (
+    BLOCKS,
+    Division,
+    SharedData,
+    check_same,
+    divide,
+    measured,
+    read_shared,
+    shortened,
+    structures_hash,
+)
 from kimgnn.training.trainer import GNNLightningTrainer
 
 RESULTS: Final = "results.json"
@@ -52,6 +64,9 @@ _MEANINGLESS: Final = {
     "training": (*BLOCKS.values(), "verbose", "ckpt_interval"),
 }
 """What changes neither the network nor what it is trained on (the data and splits are compared by content)."""
+
+_SOURCE: Final = ("type", "path", "slices", "table", "colabfit_dataset", "materials_project", "on_error")
+"""Where structures come from, in `dataset`."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +98,13 @@ class Job:
         member: Whose.
         seed: Of its weights.
         manifest: What to train, with the splits and the seed.
+        structures: Hash of the structures that it reads.
     """
 
     member: Member
     seed: int
     manifest: dict[str, Any]
+    structures: str
 
     @property
     def name(self) -> str:
@@ -119,7 +136,7 @@ class Experiment:
         folder: Gets results, index files and run directories.
         members: Those that were asked for.
         seeds: Those that were asked for.
-        data: The structures, as the first member reads them.
+        data: The structures, as the first member reads them, without those that another one cannot use.
         division: Who is in which part.
     """
 
@@ -131,6 +148,7 @@ class Experiment:
         data: SharedData,
         division: Division,
         content: dict[str, Any],
+        own: Mapping[str, SharedData],
     ) -> None:
         self.folder = folder
         self.members = list(members)
@@ -138,7 +156,12 @@ class Experiment:
         self.data = data
         self.division = division
         self._content = content
-        self._blocks = division.write_indices(folder / "splits")
+        self._hashes = {key: read.structures for key, read in own.items()}
+        self._blocks = {}
+        for key, read in own.items():
+            # Who reads more than is divided has other indices.
+            place = folder / "splits" / ("" if read.structures == data.structures else read.structures[:12])
+            self._blocks[key] = division.within(read.positions(set(data.identifiers))).write_indices(place)
 
     def pending(self) -> list[Job]:
         """Return the trainings that have no result yet, seed by seed; one that failed is tried again."""
@@ -147,7 +170,7 @@ class Experiment:
         for seed in self.seeds:
             for member in self.members:
                 if (member.key, seed) not in done:
-                    jobs.append(Job(member, seed, self._manifest(member, seed)))
+                    jobs.append(Job(member, seed, self._manifest(member, seed), self._hashes[member.key]))
         return jobs
 
     def record(self, job: Job, outcome: Mapping[str, Any]) -> None:
@@ -220,7 +243,7 @@ class Experiment:
         slug = "".join(letter if letter.isalnum() or letter in "-_." else "_" for letter in member.label)
         manifest["workspace"] = {"name": str(self.folder / RUNS), "seed": seed, "resume": False}
         manifest["model"]["name"] = f"{slug}_seed_{seed}"
-        manifest["training"] |= deepcopy(self._blocks) | {"devices": 1}
+        manifest["training"] |= deepcopy(self._blocks[member.key]) | {"devices": 1}
         manifest.pop("export", None)
         return manifest
 
@@ -242,9 +265,7 @@ def begin(folder: Path, members: Sequence[Member], n_seeds: int) -> Experiment:
     """
     _check_names(members)
     first = members[0]
-    data = read_shared(first.manifest, first.label)
-    division = divide(data, first.manifest, first.label)
-    read = {_what_is_read(first): data}
+    read = {_what_is_read(first): read_shared(first.manifest, first.label)}
     logger.disable("kimgnn.data")  # has told of these files what there is to tell
     try:
         for member in members[1:]:
@@ -252,11 +273,15 @@ def begin(folder: Path, members: Sequence[Member], n_seeds: int) -> Experiment:
             if key not in read:
                 # Files of their own are those of the first one.
                 read[key] = read_shared(member.manifest | {"training": first.manifest["training"]}, member.label)
-                check_same(data, read[key], (first.label, member.label))
     finally:
         logger.enable("kimgnn.data")
+    own = {member.label: read[_what_is_read(member)] for member in members}
+    used = _used_by_all(members, own)
+    _check_all_same(used)
     _check_contents(members)
-    labels = {name: digest for part in read.values() for name, digest in part.labels.items()}
+    data = used[first.label]
+    division = divide(data, first.manifest, first.label)
+    labels = {name: digest for part in used.values() for name, digest in part.labels.items()}
     summary = {"structures": data.structures, "split": division.digest, "sizes": division.sizes, "labels": labels}
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / RESULTS
@@ -264,9 +289,14 @@ def begin(folder: Path, members: Sequence[Member], n_seeds: int) -> Experiment:
     if path.is_file():
         content = read_results(path)
     _check_data(content["data"], summary, path)
+    _check_measured(content, members, path)
     content["data"]["labels"] |= summary["labels"]
     seed = int(first.manifest["workspace"]["seed"])
-    return Experiment(folder, members, range(seed, seed + n_seeds), data, division, content)
+    of_member = {member.key: own[member.label] for member in members}
+    experiment = Experiment(folder, members, range(seed, seed + n_seeds), data, division, content, of_member)
+    if any((job.manifest["model"]["composition"] or {}).get("features") == "magpie" for job in experiment.pending()):
+        magpie_table(species_of(data.configurations))  # says what is missing before anything is trained
+    return experiment
 
 
 def read_results(path: Path) -> dict[str, Any]:
@@ -415,7 +445,39 @@ def _what_is_read(member: Member) -> str:
     """Return the same for members that read the same: labels depend on the heads, and so may what is skipped."""
     model = member.manifest["model"]
     table = model["options"].get("element_features")
-    return json.dumps([member.manifest["dataset"], model["heads"], table], sort_keys=True)
+    states = model["options"].get("state_inputs")
+    return json.dumps([member.manifest["dataset"], model["heads"], table, states], sort_keys=True)
+
+
+def _used_by_all(members: Sequence[Member], own: Mapping[str, SharedData]) -> dict[str, SharedData]:
+    """Return label -> what is read, without what ``on_error: skip`` leaves out of another one's.
+
+    A head that is trained alone reads no other head's labels, and does not know which of those are bad. Members that
+    name other files are returned as they are.
+    """
+    sources = [[member.manifest["dataset"].get(name) for name in _SOURCE] for member in members]
+    if members[0].manifest["dataset"]["on_error"] != "skip" or any(source != sources[0] for source in sources):
+        return dict(own)
+    identifiers = [set(data.identifiers) for data in own.values()]
+    common = set.intersection(*identifiers)
+    left_out = set.union(*identifiers) - common
+    if not left_out:
+        return dict(own)
+    logger.warning(
+        f"{len(left_out)} structures are left out of all trainings, as not all can use them: {shortened(left_out)}."
+    )
+    restricted = {id(data): data.only(common) for data in own.values()}
+    return {label: restricted[id(data)] for label, data in own.items()}
+
+
+def _check_all_same(used: Mapping[str, SharedData]) -> None:
+    """Compare each with all before it: two may have a head that the first has not."""
+    before: list[tuple[str, SharedData]] = []
+    for label, data in used.items():
+        for earlier, other in before:
+            if other is not data:
+                check_same(other, data, (earlier, label))
+        before.append((label, data))
 
 
 def _said(node: Any) -> Any:
@@ -462,6 +524,23 @@ def _check_data(stored: Mapping[str, Any], now: Mapping[str, Any], path: Path) -
             where=str(path),
             remedy="Name first the manifest that they were begun with, with its seed, or another folder in --output.",
         )
+
+
+def _check_measured(content: Mapping[str, Any], members: Sequence[Member], path: Path) -> None:
+    """Refuse to add to results of a head of this name that predicts something else, in another unit for one."""
+    done = {run["member"] for run in content["runs"] if "error" not in run}
+    stored = [entry["manifest"]["model"]["heads"] for key, entry in content["members"].items() if key in done]
+    before = {task.name: measured(task) for heads in stored for task in tasks_of(heads)}
+    for member in members:
+        for task in tasks_of(member.manifest["model"]["heads"]):
+            if before.get(task.name, measured(task)) != measured(task):
+                raise TrainingError(
+                    f"has results of a head {task.name!r} that predicts something else than that of {member.label}",
+                    where=str(path),
+                    value=before[task.name],
+                    allowed=str(measured(task)),
+                    remedy="Give the head another name, or name another folder in --output.",
+                )
 
 
 def _peak_memory() -> float:

@@ -23,6 +23,9 @@ from kimgnn.transforms.graph import TARGETS, label_of
 BLOCKS: Final = {"train": "training_dataset", "val": "validation_dataset", "test": "test_dataset"}
 """Part of the data -> the block of `training` that says which structures are in it."""
 
+SHOWN: Final = 5
+"""Structures that a message names."""
+
 
 @dataclass(frozen=True)
 class SharedData:
@@ -85,6 +88,10 @@ class Division:
     def digest(self) -> str:
         """SHA-256 of who is in which part."""
         return hashlib.sha256(repr((self.indices, self.sizes)).encode()).hexdigest()
+
+    def within(self, positions: Sequence[int]) -> Division:
+        """Return the same of a data set that has the structures at these positions, and others, which no part gets."""
+        return replace(self, indices={part: [positions[i] for i in found] for part, found in self.indices.items()})
 
     def write_indices(self, folder: Path) -> dict[str, dict[str, Any]]:
         """Write a file of indices for each part, once, and return the blocks of `training` that name them.
@@ -171,18 +178,22 @@ def check_same(first: SharedData, other: SharedData, names: tuple[str, str]) -> 
     if other.structures != first.structures:
         counts = [len(data.configurations) for data in (first, other)]
         what = f"{counts[1]} against {counts[0]}" if counts[0] != counts[1] else "others, or in another order"
+        apart = {item.identifier for item in first.configurations} ^ {item.identifier for item in other.configurations}
+        if 0 < len(apart) < counts[0]:
+            what += f" ({shortened(apart)}: in one of them only)"
+            remedy += " Where on_error: skip leaves out what one of them cannot use, correct it, or remove it."
         raise ManifestError(
             f"its structures are not those of {begun}: {what}", where=f"{added}: dataset", remedy=remedy
         )
     ours = {task.name: task for task in first.tasks}
     for task in other.tasks:
         own = ours.get(task.name, task)
-        if _measured(task) != _measured(own):
+        if measured(task) != measured(own):
             raise ManifestError(
                 f"the head {task.name!r} predicts something else than that of {begun}",
                 where=f"{added}: model.heads",
-                value=_measured(task),
-                allowed=str(_measured(own)),
+                value=measured(task),
+                allowed=str(measured(own)),
                 remedy="Give it another name.",
             )
     for name, digest in other.labels.items():
@@ -192,7 +203,14 @@ def check_same(first: SharedData, other: SharedData, names: tuple[str, str]) -> 
             )
 
 
-def _measured(task: Task) -> tuple[Any, ...]:
+def shortened(identifiers: Collection[str]) -> str:
+    """Return the first of these, and how many more there are."""
+    first = sorted(map(str, identifiers))[:SHOWN]
+    more = len(identifiers) - len(first)
+    return ", ".join(first) + (f" and {more} more" if more else "")
+
+
+def measured(task: Task) -> tuple[Any, ...]:
     """What must be the same for errors to be comparable; what is learned inside may differ."""
     return (task.kind, task.unit, task.classes, task.components, task.per_atom, task.extensive)
 

@@ -12,7 +12,7 @@ import pytest
 
 from kimgnn.errors import TrainingError
 from kimgnn.manifest import load_manifest
-from kimgnn.training.experiments import Member, _peak_memory, read_results, row_of
+from kimgnn.training.experiments import Member, _peak_memory, _what_is_read, read_results, row_of
 
 MANIFEST: dict[str, Any] = {
     "dataset": {"type": "ase", "path": "a.xyz"},
@@ -72,6 +72,14 @@ def test_an_option_that_kimgnn_learns_later_makes_no_other_training() -> None:
     later = deepcopy(manifest)
     later["model"]["something"] = None
     assert Member("a", later).key == Member("a", manifest).key
+
+
+def test_state_inputs_are_read_too() -> None:
+    """Who lacks one of them may be left out."""
+    manifest = load_manifest(MANIFEST).to_dict()
+    states = deepcopy(manifest)
+    states["model"]["options"]["state_inputs"] = [{"name": "temperature"}]
+    assert _what_is_read(Member("a", states)) != _what_is_read(Member("a", manifest))
 
 
 def test_peak_memory_is_a_peak() -> None:
