@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Any
 
 from kimgnn.errors import Problem, did_you_mean
-from kimgnn.fields import COORDS, EDGE_INDEX, EDGE_OF_PAIR, FIELDS, PAIR_OF_EDGE, PBC, SHIFTS, SPECIES
+from kimgnn.fields import COORDS, EDGE_INDEX, EDGE_OF_PAIR, FIELDS, PAIR_OF_EDGE, PBC, SHIFTS, SPECIES, TRIPLETS
 from kimgnn.manifest.dataset import Dataset, LabelWeights
 from kimgnn.manifest.materials_project import check_materials_project
 from kimgnn.manifest.model import CUTOFFS, Model, Transforms
@@ -281,7 +281,7 @@ def _input_args(transforms: Transforms, model: Model) -> Iterator[Problem]:
     if configuration.name not in ("PeriodicGraph", "RadialGraph") or not model.input_args:
         return
     layers = [f"edge_index{layer}" for layer in range(configuration.kwargs.get("n_layers", 1))]
-    absent = {SPECIES, EDGE_INDEX}
+    absent = {SPECIES, EDGE_INDEX, TRIPLETS}
     if configuration.name == "RadialGraph":  # newer KLIFFs have shifts, with mic
         absent |= {PBC, EDGE_OF_PAIR, PAIR_OF_EDGE} | ({SHIFTS} if not configuration.kwargs.get("mic") else set())
     known = [*(name for name in FIELDS if name not in absent), *layers]

@@ -18,8 +18,9 @@ def shifts(module: GraphModule) -> int:
 def test_a_shift_goes_into_the_bias() -> None:
     """Two activations a layer and one in the head; energies and gradient stay what they are, within rounding."""
     layers = 2
-    module = trace(small_network(["Si"], layers), DECOMPOSITIONS)
-    inputs = example_inputs(layers)
+    network = small_network(["Si"], layers)
+    module = trace(network, DECOMPOSITIONS)
+    inputs = list(example_inputs(network).values())
     inputs[2] = torch.rand(inputs[2].shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1)) + 1.0
     expected = module(*inputs)
     before = shifts(module)

@@ -77,6 +77,7 @@ def test_silicon_has_16_neighbours_squared() -> None:
     """Four and twelve neighbours within 4 Å: 256 triplets an atom, their cosines those of the diamond lattice."""
     graph = graph_of(bulk("Si", cubic=True), max_neighbors=None)
     assert graph[fields.TRIPLETS].shape == (2, 8 * 256)
+    assert graph[fields.TRIPLETS].dtype == torch.int64
     close = graph_of(bulk("Si", cubic=True), max_neighbors=None, angle_cutoff=3.0)
     first, second = close[fields.TRIPLETS]
     sender, receiver = close.edge_index0
