@@ -19,13 +19,13 @@ import yaml
 from ase import Atoms
 from silicon_run import silicon, tiny_manifest
 
-from kimgnn import cli
 from kimgnn.cli import experiments as command
 from kimgnn.cli.alone import alone
 from kimgnn.errors import DataError, ManifestError, TrainingError
 from kimgnn.manifest import load_manifest
 from kimgnn.training import task_study
-from kimgnn.training.experiments import Experiment, Job, Member, _peak_memory, begin, member_of, train_once
+from kimgnn.training.experiments import Experiment, Job, Member, begin, member_of
+from kimgnn.training.measured_training import _peak_memory, train_once
 from kimgnn.training.run_directory import RunDirectory
 from kimgnn.training.trainer import GNNLightningTrainer
 
@@ -69,21 +69,6 @@ def manifest(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return make
-
-
-@pytest.fixture
-def kimgnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command; return exit status, output and messages."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kimgnn", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        output, messages = capsys.readouterr()
-        return int(left.value.code or 0), output, messages
-
-    return run
 
 
 @pytest.fixture

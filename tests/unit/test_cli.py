@@ -19,7 +19,6 @@ import pytest
 import yaml
 from silicon_run import silicon, tiny_manifest, write_silicon
 
-from kimgnn import cli
 from kimgnn.doctor import Check
 from kimgnn.export.formats import FORMATS
 from kimgnn.models.checkpoint import load_checkpoint, save_checkpoint
@@ -28,21 +27,6 @@ from kimgnn.models.network import Network
 NAME = "Tiny_Test_Si__MO_000000000008_000"
 
 Command = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def kimgnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a command in this process; return exit status, output and messages."""
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kimgnn", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        output, messages = capsys.readouterr()
-        return int(left.value.code or 0), output, messages
-
-    return run
 
 
 COMMANDS = {

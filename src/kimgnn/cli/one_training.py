@@ -17,7 +17,7 @@ from kimgnn.files import atomic_write
 def main(job: Path, outcome: Path) -> None:
     """Train what the file says, and write what came out, or why nothing did."""
     set_up_log()
-    from kimgnn.training.experiments import train_once
+    from kimgnn.training.measured_training import train_once
 
     asked = json.loads(job.read_text(encoding="utf-8"))
     try:

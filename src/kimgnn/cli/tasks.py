@@ -80,7 +80,7 @@ def tasks(
 def _correlations(experiment: Experiment, shared: Member) -> dict[str, Correlation]:
     """Return title -> correlations of labels in all structures, and of errors in the test structures."""
     from kimgnn.evaluation.correlation import correlate, scalar_labels, titles
-    from kimgnn.training.experiments import compared_tasks
+    from kimgnn.training.measured_training import compared_tasks
     from kimgnn.training.task_study import residuals
 
     compared = compared_tasks(shared.manifest["model"]["heads"])

@@ -14,6 +14,7 @@ from kimgnn.manifest.model import CUTOFFS, Model, Transforms
 from kimgnn.manifest.schema import Export
 from kimgnn.manifest.training import Training
 from kimgnn.manifest.tuning import check_tuning
+from kimgnn.registry import ARCHITECTURES
 
 _BELONGS_TO = {
     "id_column": ("table", "ase"),
@@ -247,13 +248,11 @@ def _graph_of_architecture(transforms: Transforms, model: Model) -> Iterator[Pro
             configuration.name,
             remedy="Take PeriodicGraph.",
         )
-    elif model.architecture == "alignn" and configuration.name != "LineGraph":
-        yield Problem(
-            "transforms.configuration.name",
-            "does not find the triplets of bonds that the architecture takes",
-            configuration.name,
-            remedy="Take LineGraph; with max_neighbors: null it has all neighbours, as PeriodicGraph.",
-        )
+    elif model.architecture in ARCHITECTURES.names():
+        graph = getattr(ARCHITECTURES.get(model.architecture), "graph", configuration.name)
+        if graph != configuration.name:
+            message = f"is not the graph that {model.architecture} takes"
+            yield Problem("transforms.configuration.name", message, configuration.name, graph)
     for name in CUTOFFS:
         of_graph, of_model = configuration.kwargs.get(name), model.options.get(name)
         if of_graph is not None and of_model is not None and of_graph != of_model:

@@ -190,11 +190,13 @@ class ALIGNN(nn.Module):
         num_layers: Message-passing layers; the reach is ``num_layers * cutoff``.
         cutoff: Å.
         out_channels: Features of a node.
+        graph: The transform that it needs: triplets are counted there before memory is taken for them.
         uses_triplets: It takes triplets of edges.
         angle_cutoff: Å; bonds up to this long form angles.
     """
 
     Options = ALIGNNOptions
+    graph = "LineGraph"
 
     def __init__(self, options: ALIGNNOptions) -> None:
         super().__init__()

@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kimgnn.models.convolutions import ConvolutionOptions, ConvolutionTrunk, of_edges, reset_as_one, why_not_smooth
+from kimgnn.models.convolutions import ConvolutionOptions, ConvolutionTrunk, reset_as_one, why_not_smooth
 from kimgnn.nn.activations import make_activation
+from kimgnn.nn.layer_edges import LayerEdges, of_edges
 from kimgnn.nn.normalization import make_normalization
 
 
@@ -63,17 +64,9 @@ class GatedConvolution(nn.Module):
         self.activation = make_activation(options.activation)
         self.output = make_activation(options.activation) if options.activate_output else nn.Identity()
 
-    def forward(
-        self,
-        x: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        basis: Tensor,
-        envelope: Tensor | None,
-        n_receivers: int,
-        pair_of_edge: Tensor | None,
-    ) -> Tensor:
-        """Return new features of the first nodes; see `kimgnn.models.convolutions.Convolution`."""
+    def forward(self, x: Tensor, edges: LayerEdges) -> Tensor:
+        """Return new features ``(n_receivers, hidden_channels)`` of the first nodes; ``x`` has all that they hear."""
+        sender, receiver, basis, envelope, n_receivers, pair_of_edge = edges
         own = x[:n_receivers]
         # In place: a batch has so many edges that new memory for each sum takes longer than the sum.
         z = self.of_sender(x).index_select(0, sender)
@@ -100,17 +93,9 @@ class SharedConvolution(nn.Module):
         self.normalize = make_normalization(options.normalization, hidden)
         self.activation = make_activation(options.activation)
 
-    def forward(
-        self,
-        x: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        basis: Tensor,
-        envelope: Tensor | None,
-        n_receivers: int,
-        pair_of_edge: Tensor | None,
-    ) -> Tensor:
-        """Return new features of the first nodes; see `kimgnn.models.convolutions.Convolution`."""
+    def forward(self, x: Tensor, edges: LayerEdges) -> Tensor:
+        """Return new features ``(n_receivers, hidden_channels)`` of the first nodes; ``x`` has all that they hear."""
+        sender, receiver, basis, envelope, n_receivers, pair_of_edge = edges
         senders, distances = x.index_select(0, sender), basis
         if envelope is not None:
             distances = distances * envelope.unsqueeze(-1)

@@ -2,9 +2,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from kimgnn.nn.activations import Activation
@@ -13,6 +12,7 @@ from kimgnn.nn.cutoffs import make_cutoff
 from kimgnn.nn.element_features import check_element_features, make_element_features
 from kimgnn.nn.fusion import no_conditions
 from kimgnn.nn.inputs import GraphInputs
+from kimgnn.nn.layer_edges import edges_of_layer, lengths_of
 from kimgnn.nn.options import Options
 
 GAUSSIAN_STEP = 0.2
@@ -54,38 +54,12 @@ class ConvolutionOptions(Options):
         return self.num_gaussians or max(2, round(self.cutoff / GAUSSIAN_STEP) + 1)
 
 
-class Convolution(Protocol):
-    """A layer of `ConvolutionTrunk`."""
-
-    def __call__(
-        self,
-        x: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        basis: Tensor,
-        envelope: Tensor | None,
-        n_receivers: int,
-        pair_of_edge: Tensor | None,
-    ) -> Tensor:
-        """Return new features ``(n_receivers, hidden_channels)`` of the first nodes.
-
-        Args:
-            x: ``(n_nodes, hidden_channels)``.
-            sender: ``(n_edges,)`` int64.
-            receiver: ``(n_edges,)`` int64, below ``n_receivers``.
-            basis: ``(n_edges, num_gaussians)``, or of the pairs that ``pair_of_edge`` points to.
-            envelope: ``(n_edges,)``, or of the pairs likewise.
-            n_receivers: Nodes, from the first, that are updated.
-            pair_of_edge: ``(n_edges,)`` int64.
-        """
-
-
 class ConvolutionTrunk(nn.Module):
     """Atomic numbers and edge vectors to node features, by convolutions that see distances.
 
     Args:
         options: See the architecture.
-        make_convolution: Returns a new layer, a `Convolution`.
+        make_convolution: Returns a new layer: features of nodes and `LayerEdges` to new features of the first nodes.
         num_convolutions: How many; 0 leaves an atom what its element says.
 
     Attributes:
@@ -119,28 +93,15 @@ class ConvolutionTrunk(nn.Module):
 
     def forward(self, inputs: GraphInputs) -> Tensor:
         """Return node features ``(node_counts[-1], hidden_channels)``; pairs share what depends on distances."""
-        sender, receiver = inputs.edge_index[0], inputs.edge_index[1]
-        vectors, distance_counts, pairs = inputs.edge_vectors, inputs.edge_counts, inputs.pairs
-        if pairs is not None:
-            vectors, distance_counts = vectors.index_select(0, pairs[0]), pairs[2]
         x = self.elements(inputs.z)
-        distances = torch.linalg.vector_norm(vectors.to(x.dtype), dim=-1)
-        basis = self.basis(distances)
+        lengths = lengths_of(inputs, x.dtype)
+        basis = self.basis(lengths)
         envelope: Tensor | None = None
         if self.envelope is not None:
-            envelope = self.envelope(distances)
+            envelope = self.envelope(lengths)
         # B905: TorchScript's zip has no strict.
         for layer, (convolution, condition) in enumerate(zip(self.convolutions, self.conditions)):  # noqa: B905
-            nodes, edges, counted = inputs.node_counts[layer], inputs.edge_counts[layer], distance_counts[layer]
-            envelope_of_layer: Tensor | None = None
-            if envelope is not None:
-                envelope_of_layer = envelope[:counted]
-            pair_of_edge: Tensor | None = None
-            if pairs is not None:
-                pair_of_edge = pairs[1][:edges]
-            x = convolution(
-                x, sender[:edges], receiver[:edges], basis[:counted], envelope_of_layer, nodes, pair_of_edge
-            )
+            x = convolution(x, edges_of_layer(inputs, layer, basis, envelope))
             x = self.dropout(condition(x, inputs.composition, inputs.node_graph))
         return x[: inputs.node_counts[-1]]
 
@@ -160,11 +121,6 @@ def why_not_smooth(cutoff_function: str, normalization: str, activation: str) ->
     if activation == "relu":
         return "with relu the forces jump (take activation: softplus or silu)"
     return ""
-
-
-def of_edges(values: Tensor, pair_of_edge: Tensor | None) -> Tensor:
-    """Return values of edges, given those of pairs, or of edges where there are no pairs."""
-    return values if pair_of_edge is None else values.index_select(0, pair_of_edge)
 
 
 def reset_as_one(parts: list[nn.Linear]) -> None:

@@ -6,8 +6,9 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from kimgnn.models.convolutions import ConvolutionOptions, ConvolutionTrunk, of_edges, reset_as_one, why_not_smooth
+from kimgnn.models.convolutions import ConvolutionOptions, ConvolutionTrunk, reset_as_one, why_not_smooth
 from kimgnn.nn.activations import LeakyReLU, make_activation
+from kimgnn.nn.layer_edges import LayerEdges, of_edges
 from kimgnn.nn.normalization import make_normalization
 
 
@@ -84,17 +85,9 @@ class AttentionConvolution(nn.Module):
         self.normalize = make_normalization(options.normalization, hidden)
         self.activation = make_activation(options.activation)
 
-    def forward(
-        self,
-        x: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        basis: Tensor,
-        envelope: Tensor | None,
-        n_receivers: int,
-        pair_of_edge: Tensor | None,
-    ) -> Tensor:
-        """Return new features of the first nodes; see `kimgnn.models.convolutions.Convolution`."""
+    def forward(self, x: Tensor, edges: LayerEdges) -> Tensor:
+        """Return new features ``(n_receivers, hidden_channels)`` of the first nodes; ``x`` has all that they hear."""
+        sender, receiver, basis, envelope, n_receivers, pair_of_edge = edges
         own = x[:n_receivers]
         asked, told = self.of_receiver(own), self.of_sender(x)
         own_message, message = told[:n_receivers], told.index_select(0, sender)

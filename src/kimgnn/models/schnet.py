@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from kimgnn.nn.activations import ShiftedSoftplus
@@ -11,6 +10,7 @@ from kimgnn.nn.basis import GaussianBasis
 from kimgnn.nn.cutoffs import make_cutoff
 from kimgnn.nn.fusion import no_conditions
 from kimgnn.nn.inputs import GraphInputs
+from kimgnn.nn.layer_edges import LayerEdges, edges_of_layer, lengths_of, of_edges
 from kimgnn.nn.mlp import draw_xavier
 from kimgnn.nn.options import Options
 
@@ -66,23 +66,13 @@ class Interaction(nn.Module):
         self.to_filters = nn.Linear(hidden, filters, bias=False)
         self.update = nn.Sequential(nn.Linear(filters, hidden), ShiftedSoftplus(), nn.Linear(hidden, hidden))
 
-    def forward(
-        self,
-        x: Tensor,
-        sender: Tensor,
-        receiver: Tensor,
-        basis: Tensor,
-        envelope: Tensor,
-        n_receivers: int,
-        pair_of_edge: Tensor | None,
-    ) -> Tensor:
-        """Return the change of the first ``n_receivers`` rows of ``x`` ``(n_nodes, hidden_channels)``.
-
-        ``basis`` and ``envelope`` are those of the edges, or of the pairs of atoms that ``pair_of_edge`` points to.
-        """
-        weights = self.filter(basis) * envelope.unsqueeze(-1)
-        if pair_of_edge is not None:
-            weights = weights.index_select(0, pair_of_edge)
+    def forward(self, x: Tensor, edges: LayerEdges) -> Tensor:
+        """Return the change of the first ``n_receivers`` rows of ``x`` ``(n_nodes, hidden_channels)``."""
+        sender, receiver, basis, envelope, n_receivers, pair_of_edge = edges
+        weights = self.filter(basis)
+        if envelope is not None:  # SchNet always has one
+            weights = weights * envelope.unsqueeze(-1)
+        weights = of_edges(weights, pair_of_edge)
         messages = self.to_filters(x).index_select(0, sender) * weights
         summed = messages.new_zeros(n_receivers, messages.shape[1]).index_add(0, receiver, messages)
         return self.update(summed)
@@ -127,22 +117,11 @@ class SchNet(nn.Module):
 
     def forward(self, inputs: GraphInputs) -> Tensor:
         """Return node features ``(node_counts[-1], hidden_channels)``; pairs share what depends on distances."""
-        sender, receiver = inputs.edge_index[0], inputs.edge_index[1]
-        vectors, filter_counts, pairs = inputs.edge_vectors, inputs.edge_counts, inputs.pairs
-        if pairs is not None:
-            vectors, filter_counts = vectors.index_select(0, pairs[0]), pairs[2]
-        distances = torch.linalg.vector_norm(vectors.to(self.embedding.weight.dtype), dim=-1)
-        basis = self.basis(distances)
-        envelope = self.envelope(distances)
         x = self.embedding(inputs.z)
+        lengths = lengths_of(inputs, x.dtype)
+        basis, envelope = self.basis(lengths), self.envelope(lengths)
         # B905: TorchScript's zip has no strict.
         for layer, (interaction, condition) in enumerate(zip(self.interactions, self.conditions)):  # noqa: B905
-            nodes, edges, filters = inputs.node_counts[layer], inputs.edge_counts[layer], filter_counts[layer]
-            pair_of_edge: Tensor | None = None
-            if pairs is not None:
-                pair_of_edge = pairs[1][:edges]
-            change = interaction(
-                x, sender[:edges], receiver[:edges], basis[:filters], envelope[:filters], nodes, pair_of_edge
-            )
-            x = condition(x[:nodes] + change, inputs.composition, inputs.node_graph)
+            change = interaction(x, edges_of_layer(inputs, layer, basis, envelope))
+            x = condition(x[: inputs.node_counts[layer]] + change, inputs.composition, inputs.node_graph)
         return x

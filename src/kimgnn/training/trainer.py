@@ -48,8 +48,9 @@ from kimgnn.physics.potential import CoordinatePotential, Potential
 from kimgnn.registry import TRANSFORMS
 from kimgnn.training.callbacks import EpochClock, EpochLines, PerAtomPredictions, RunCheckpoints
 from kimgnn.training.checkpoint_io import AtomicCheckpointIO
+from kimgnn.training.continuation import check_same_data, check_same_division, check_same_network
 from kimgnn.training.data_module import GraphDataModule, GraphDataset, Transform
-from kimgnn.training.description import FILE_HASHES, dataset_hash, describe_data
+from kimgnn.training.description import dataset_hash, describe_data
 from kimgnn.training.head_fits import check_logarithms
 from kimgnn.training.head_losses import head_losses
 from kimgnn.training.history import run_history
@@ -615,53 +616,12 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             TrainingError: The checkpoint is damaged, or of other data or another network.
         """
         entry = AtomicCheckpointIO().load_checkpoint(self.run.last)[ENTRY]
-        if entry["data"]["hash"] != self.current["dataset_hash"]:
-            raise TrainingError(
-                "the structures are not those that the run began with, and would be split otherwise",
-                where="dataset",
-                remedy="Give the same data, or start a new run with workspace.resume: false.",
-            )
-        files = self._description()["data"][FILE_HASHES]
-        for split in ("validation", "test"):
-            # Runs begun before there were these hashes are taken as they are.
-            if entry["data"].get(FILE_HASHES, files).get(split) != files.get(split):
-                raise TrainingError(
-                    "the structures of these files are not those that the run began with",
-                    where=f"training.{split}_dataset",
-                    remedy="Give the same files, or start a new run with workspace.resume: false.",
-                )
-        for split, indices in self.indices.items():
-            path = self.run.path / f"{SPLITS[split]}_indices.txt"
-            if path.is_file() and [int(index) for index in path.read_text().split()] != indices:
-                raise TrainingError(
-                    "the structures are divided otherwise than when the run began",
-                    where=f"training.{split if split != 'train' else 'training'}_dataset",
-                    remedy="Give the same sizes and workspace.seed, or start a new run with workspace.resume: false.",
-                )
-        self._check_network(entry["spec"])
+        check_same_data(entry["data"], self._description()["data"])
+        check_same_division({SPLITS[split]: indices for split, indices in self.indices.items()}, self.run.path)
+        check_same_network(entry["spec"], self.spec)
         self.tb_logger, self.csv_logger = self._tb_logger(), self._csv_logger()
         self.callbacks = self._get_callbacks()
         self.pl_trainer = self._get_pl_trainer()
-
-    def _check_network(self, before: Mapping[str, Any] | None) -> None:
-        """Refuse the weights of another network: some would fit, and mean something else."""
-        now = None if self.spec is None else self.spec.to_dict()
-        for name in ("architecture", "options", "species", "precision", "split_depth", "composition"):
-            # Runs begun before there was the one or the other have none of it.
-            if before and now and (before.get(name) or 0) != (now[name] or 0):
-                raise TrainingError(
-                    f"the run has a network with another {name}",
-                    where=f"model.{name}",
-                    value=now[name],
-                    allowed=repr(before[name]),
-                    remedy="Start a new run with workspace.resume: false.",
-                )
-        if before and now and tasks_of(before["heads"]) != tasks_of(now["heads"]):
-            raise TrainingError(
-                "the run has heads that predict something else, or in another way",
-                where="model.heads",
-                remedy="Give the same heads, or start a new run with workspace.resume: false.",
-            )
 
     def _best_checkpoint(self) -> dict[str, Any]:
         if not self.run.best.is_file():
@@ -670,7 +630,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
 
     def _with_weights(self, checkpoint: Mapping[str, Any]) -> nn.Module:
         """Return a copy of the potential with the weights of a checkpoint."""
-        self._check_network(checkpoint[ENTRY]["spec"])
+        check_same_network(checkpoint[ENTRY]["spec"], self.spec)
         prefix = "potential."
         found = checkpoint["state_dict"].items()
         state = {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}

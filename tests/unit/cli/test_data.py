@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +12,6 @@ import yaml
 from ase.build import bulk
 from crystals import HALF, NACL, write_cif_folder
 
-from kimgnn import cli
 from kimgnn.data.records import Record
 from kimgnn.data.sources import read_records, source_of
 
@@ -23,19 +21,14 @@ LEFT_OUT = "(?s)2 entries are left out, 2 stay:.*none: has no file.*half: a site
 
 
 @pytest.fixture
-def data(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run a command in this process, in an empty folder; return exit status, output and messages."""
+def data(kimgnn: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """Run a command of `kimgnn data` in an empty folder; return exit status, output and messages."""
     monkeypatch.chdir(tmp_path)
 
     def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kimgnn", "data", *map(str, arguments)])
-        capsys.readouterr()
         with warnings.catch_warnings():
             warnings.simplefilter("default")  # told to the user, not raised
-            with pytest.raises(SystemExit) as left:
-                cli.main()
-        output, messages = capsys.readouterr()
-        return int(left.value.code or 0), output, messages
+            return kimgnn("data", *arguments)
 
     return run
 

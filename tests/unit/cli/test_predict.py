@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from structures import CUTOFF, mixed_atoms
 
-from kimgnn import cli
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.evaluation.predict import Prediction, predict
 from kimgnn.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
@@ -62,19 +60,10 @@ PARTIAL = CIF.replace("C1 C 0.5 0.5 0.4 1.0", "C1 C 0.5 0.5 0.4 0.5")
 
 
 @pytest.fixture
-def kimgnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Command:
-    """Run a command in this process, in an empty folder; return exit status, output and messages."""
+def kimgnn(kimgnn: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Command:
+    """The same in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kimgnn", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            cli.main()
-        output, messages = capsys.readouterr()
-        return int(left.value.code or 0), output, messages
-
-    return run
+    return kimgnn
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,7 @@ def test_the_cutoff_of_angles_is_said_once():
 def test_a_network_of_angles_takes_a_line_graph():
     """Triplets are counted before memory is taken for them, and equal distances are not cut by rounding."""
     manifest = schnet(model={"architecture": "alignn", "options": {"cutoff": 4.0}})
-    with pytest.raises(ManifestError, match=r"transforms.configuration.name: does not find the triplets.*LineGraph"):
+    with pytest.raises(ManifestError, match=r"is not the graph that alignn takes.*LineGraph"):
         load_manifest(manifest)
 
 

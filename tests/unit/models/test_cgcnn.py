@@ -18,6 +18,7 @@ from kimgnn.models.cgcnn import CGCNN, CGCNNOptions, GatedConvolution
 from kimgnn.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kimgnn.models.network import Network, NetworkSpec, build_network
 from kimgnn.nn.inputs import GraphInputs
+from kimgnn.nn.layer_edges import LayerEdges
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.crystal_graph import CrystalGraph
 from kimgnn.transforms.graph import AtomGraph
@@ -91,7 +92,7 @@ def test_same_outputs_as_pyg_with_its_weights(precision: str, tolerance: float, 
     x = trunk.elements(graph.z)
     basis = trunk.basis(inputs[2].to(dtype).norm(dim=1))
     for ours, theirs in zip(trunk.convolutions, references, strict=True):
-        found, x = ours(x, sender, receiver, basis, None, 8, None), theirs(x, graph.edge_index0, basis)
+        found, x = ours(x, LayerEdges(sender, receiver, basis, None, 8, None)), theirs(x, graph.edge_index0, basis)
         # Features grow from layer to layer: the tolerance is of the largest.
         scale = float(x.detach().abs().max())
         torch.testing.assert_close(found / scale, x / scale, rtol=0, atol=tolerance)
@@ -113,7 +114,7 @@ def test_same_outputs_as_the_authors_layer_in_training() -> None:
     summed = after((torch.sigmoid(gate) * nn.functional.softplus(core)).sum(dim=1))
     expected = nn.functional.softplus(x + summed)
     receiver = torch.arange(n).repeat_interleave(k)
-    found = convolution(x, neighbors.view(-1), receiver, bonds.view(-1, 41), None, n, None)
+    found = convolution(x, LayerEdges(neighbors.view(-1), receiver, bonds.view(-1, 41), None, n, None))
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
     torch.testing.assert_close(convolution.normalize_sum.running_var, after.running_var)
 

@@ -15,6 +15,7 @@ from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.models.gat import AttentionConvolution, GATOptions
 from kimgnn.models.network import Network, NetworkSpec, build_network
 from kimgnn.nn.inputs import GraphInputs
+from kimgnn.nn.layer_edges import LayerEdges
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 
@@ -74,7 +75,7 @@ def test_same_as_pygs_gatv2_with_its_weights(dtype: torch.dtype, tolerance: floa
     ends = torch.stack([torch.cat([sender, loops]), torch.cat([receiver, loops])])
     attended = theirs(x, ends, torch.cat([basis, torch.zeros(7, 6, dtype=dtype)]))
     expected = x + torch.nn.functional.softplus(attended, threshold=40.0)
-    found = ours(x, sender, receiver, basis, None, 7, None)
+    found = ours(x, LayerEdges(sender, receiver, basis, None, 7, None))
     torch.testing.assert_close(found, expected, rtol=0, atol=tolerance)
 
 
@@ -99,7 +100,7 @@ def test_it_is_its_equation() -> None:
                 top, total = top + weight * (said + in_message @ u)[part], total + weight
             row.append(top / total)
         expected.append(x[i] + torch.nn.functional.softplus(torch.cat(row) + layer.bias))
-    found = layer(x, sender, receiver, basis, envelope, 5, None)
+    found = layer(x, LayerEdges(sender, receiver, basis, envelope, 5, None))
     torch.testing.assert_close(found, torch.stack(expected), rtol=0, atol=1e-13)
 
 
@@ -111,8 +112,8 @@ def test_scores_of_hundreds_in_single_precision() -> None:
     double = convolution().double()
     double.load_state_dict(layer.state_dict())
     x, (sender, receiver, basis) = 3.0 * torch.randn(9, 12), edges_of(9, 60)
-    found = layer(x, sender, receiver, basis, None, 9, None)
-    expected = double(x.double(), sender, receiver, basis.double(), None, 9, None)
+    found = layer(x, LayerEdges(sender, receiver, basis, None, 9, None))
+    expected = double(x.double(), LayerEdges(sender, receiver, basis.double(), None, 9, None))
     # Scores of hundreds are rounded to 1e-5 or so.
     torch.testing.assert_close(found.double(), expected, rtol=1e-3, atol=1e-3)
 

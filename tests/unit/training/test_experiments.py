@@ -12,7 +12,8 @@ import pytest
 
 from kimgnn.errors import TrainingError
 from kimgnn.manifest import load_manifest
-from kimgnn.training.experiments import Member, _peak_memory, _what_is_read, read_results, row_of
+from kimgnn.training.experiments import Member, _what_is_read, read_results, row_of
+from kimgnn.training.measured_training import _peak_memory
 
 MANIFEST: dict[str, Any] = {
     "dataset": {"type": "ase", "path": "a.xyz"},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import pytest
 import torch
 from properties import ENERGY, HEADS, OUTPUTS, property_checkpoint, property_network, property_structures
 
-from kimgnn.cli.app import main
 from kimgnn.errors import ExportError
 from kimgnn.export.property_contract import ExportedProperties
 from kimgnn.export.property_package import PROPERTY_FORMATS, PropertyFormat, export_properties
@@ -134,19 +132,10 @@ def test_scales_are_the_spread_or_more(checkpoint: Checkpoint) -> None:
 
 
 @pytest.fixture
-def kimgnn(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Any:
-    """Run a command in this process, in an empty folder; return exit status, output and messages."""
+def kimgnn(kimgnn: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """The same in an empty folder."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["kimgnn", *map(str, arguments)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as left:
-            main()
-        output, messages = capsys.readouterr()
-        return int(left.value.code or 0), output, messages
-
-    return run
+    return kimgnn
 
 
 def test_the_command_writes_a_folder_that_is_no_kim_model(checkpoint: Checkpoint, tmp_path: Path, kimgnn: Any) -> None:
