@@ -213,6 +213,10 @@ class TestRuns:
         rows = (trainer.run.path / "report" / "test_results.csv").read_text().splitlines()
         assert rows[0].endswith(",attention (structure)")
         assert 0 < float(rows[1].rsplit(",", 1)[1]) < 1
+        (trainer.run.path / ".finished").unlink()
+        capsys.readouterr()
+        assert run("--force")
+        assert "is not finished" in capsys.readouterr().err
 
     @pytest.mark.parametrize("fusion", ["attention", "intermediate", "late"])
     def test_a_run_is_exported_with_all_that_it_knows(self, manifest, fusion, monkeypatch, tmp_path):

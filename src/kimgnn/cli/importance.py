@@ -43,6 +43,7 @@ def importance(
     from kimgnn.evaluation.predict import predict
     from kimgnn.manifest import load_manifest
     from kimgnn.models.tasks import tasks_of
+    from kimgnn.training.run_directory import RunDirectory
     from kimgnn.training.trainer import GNNLightningTrainer
 
     folder = output or run / "importance"
@@ -50,6 +51,10 @@ def importance(
         raise DataError("exists already", where=str(folder), remedy="Give another --output, or --force.")
     if not (run / "manifest.yaml").is_file():
         raise ModelError("not a run directory", where=str(run), remedy="Give the folder that `kimgnn train` made.")
+    if not RunDirectory(run).finished:
+        raise ModelError(
+            "the run is not finished", where=str(run), remedy=f"Finish it: kimgnn train MANIFEST --resume {run}"
+        )
     plain = load_manifest(run / "manifest.yaml").to_dict()
     plain["workspace"]["resume"] = str(run)
     trainer = GNNLightningTrainer(plain)

@@ -64,9 +64,10 @@ class DryRun:
         edges: Mean and largest number of edges of a graph.
         triplets: Mean and largest number of triplets of edges, of a line graph; none of others.
         cutoff: Å.
-        influence_distance: Å; how far an atom's energy feels.
+        influence_distance: Å; how far an atom's energy feels. ``None`` of a network that cannot be a potential.
+        refusal: Why it cannot be exported as a potential; empty if it can, or predicts no energy.
         ghosts: Smallest, median and largest structure: atoms, and ghost atoms within the influence distance of them;
-            none of a network that predicts no energy.
+            none of a network that cannot be a potential.
         n_parameters: Number of weights.
         batch: Structures and edges of the first batch.
         memory: Bytes that its training step holds.
@@ -80,7 +81,8 @@ class DryRun:
     edges: tuple[float, int]
     triplets: tuple[float, int] | None
     cutoff: float
-    influence_distance: float
+    influence_distance: float | None
+    refusal: str
     ghosts: list[tuple[int, int]]
     n_parameters: int
     batch: tuple[int, int]
@@ -104,7 +106,8 @@ class DryRun:
                 f"graph               {self.nodes[0]:.0f} nodes (at most {self.nodes[1]}), "
                 f"{self.edges[0]:.0f} edges (at most {self.edges[1]}){triplets}",
                 f"cutoff              {self.cutoff:g} Å",
-                f"influence distance  {self.influence_distance:g} Å",
+                *([f"not a potential     {self.refusal}"] if self.refusal else []),
+                *([f"influence distance  {self.influence_distance:g} Å"] if self.influence_distance else []),
                 *([f"ghost atoms         {ghosts}"] if ghosts else []),
                 f"network             {self.n_parameters} parameters",
                 f"memory of a step    {memory}",
@@ -143,8 +146,11 @@ def _summary(trainer: GNNLightningTrainer) -> DryRun:
     edges = [graph[EDGE_INDEX].shape[1] for graph in graphs]
     triplets = [graph[TRIPLETS].shape[1] for graph in graphs if TRIPLETS in graph]
     transform = trainer.configuration_transform
-    layers = transform.n_layers if trainer.spec is None else trainer.model.num_layers
-    reach = layers * transform.cutoff
+    layers, refusal, is_potential = transform.n_layers, "", True
+    if trainer.spec is not None:
+        is_potential = ENERGY in trainer.model.heads
+        layers, refusal = trainer.model.num_layers, trainer.model.potential_refusal() if is_potential else ""
+    reach = layers * transform.cutoff if is_potential and not refusal else None
     batch = next(iter(module.train_dataloader()))
     memory, loss, seconds = _step(trainer, batch)
     return DryRun(
@@ -161,8 +167,9 @@ def _summary(trainer: GNNLightningTrainer) -> DryRun:
         triplets=(float(np.mean(triplets)), max(triplets)) if triplets else None,
         cutoff=transform.cutoff,
         influence_distance=reach,
+        refusal=refusal,
         ghosts=[(len(chosen.species), count_ghosts(chosen, reach)) for chosen in _typical(configurations)]
-        if trainer.spec is None or ENERGY in trainer.model.heads
+        if reach
         else [],
         n_parameters=sum(parameter.numel() for parameter in trainer.potential.parameters()),
         batch=(batch.num_graphs, batch[EDGE_INDEX].shape[1]),

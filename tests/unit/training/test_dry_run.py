@@ -58,6 +58,19 @@ def test_triplets_are_counted(manifest, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.* structures have no forces:UserWarning")
+def test_a_network_that_cannot_be_a_potential(manifest, tmp_path):
+    """MEGNet couples all atoms: it has no influence distance, and says why."""
+    manifest["model"] = {"architecture": "megnet", "options": {"cutoff": 3.0}}
+    manifest["transforms"] = {"configuration": {"name": "CrystalGraph", "kwargs": {"cutoff": 3.0}}}
+    manifest["training"]["loss"]["weights"] = {"energy": 1}
+    summary = dry_run(manifest)
+    assert summary.influence_distance is None
+    assert not summary.ghosts
+    assert "not a potential     the global state" in str(summary)
+    assert "influence" not in str(summary)
+
+
+@pytest.mark.filterwarnings("ignore:.* structures have no forces:UserWarning")
 def test_summary(manifest, tmp_path):
     """Counts, graph and reach are those of the data; the first step has a loss; no file is left."""
     summary = dry_run(manifest)
