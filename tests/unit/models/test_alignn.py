@@ -222,21 +222,9 @@ def test_reach_is_that_of_its_layers(options: dict) -> None:
 
 
 @pytest.mark.parametrize("options", KINDS)
-def test_prefixes_and_pairs_give_what_the_whole_graph_gives(options: dict) -> None:
+def test_prefixes_and_pairs_give_what_the_whole_graph_gives(check_prefixes_and_pairs, options: dict) -> None:
     """A staged chain, each layer on a prefix, yields the contributing atom's energy of the whole, in pairs or not."""
-    network = make_network(**(POTENTIAL | options | {"alignn_layers": 1, "gcn_layers": 1}))
-    z = torch.full((5,), 14)
-    position = torch.tensor([0.0, 2.5, -2.5, 4.9, -4.9], dtype=torch.float64)
-    edges = torch.tensor([[1, 2, 0, 3, 0, 4, 1, 2], [0, 0, 1, 1, 2, 2, 3, 4]])
-    vectors = torch.zeros(8, 3, dtype=torch.float64)
-    vectors[:, 0] = position[edges[1]] - position[edges[0]]
-    vectors[:, 1] = torch.tensor([0.3, -0.2, -0.3, 0.4, 0.2, 0.1, -0.4, -0.1])
-    whole = network(GraphInputs(z, edges, vectors, [5, 5], [8, 8]))["energy"][:1]
-    staged = network(GraphInputs(z, edges[:, :6], vectors[:6], [3, 1], [6, 2]))["energy"]
-    torch.testing.assert_close(staged, whole, rtol=0, atol=1e-13)
-    pairs = (torch.tensor([0, 1, 3, 5]), torch.tensor([0, 1, 0, 2, 1, 3, 2, 3]), [4, 4])
-    paired = network(GraphInputs(z, edges, vectors, [5, 5], [8, 8], pairs))["energy"][:1]
-    torch.testing.assert_close(paired, whole, rtol=0, atol=1e-13)
+    check_prefixes_and_pairs(make_network(**(POTENTIAL | options | {"alignn_layers": 1, "gcn_layers": 1})))
 
 
 def test_few_bonds_straight_angles_and_atoms_at_one_place_have_finite_forces() -> None:

@@ -10,7 +10,6 @@ from kliff.dataset import Configuration
 from torch_geometric.nn import SchNet as PyGSchNet
 
 from kimgnn.models.network import NetworkSpec, build_network
-from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 
@@ -108,18 +107,9 @@ def test_reach_is_the_number_of_interactions_times_the_cutoff():
     assert abs(first_energy(3) - first_energy(2)) > 1e-8
 
 
-def test_prefixes_give_what_the_whole_graph_gives():
-    """Layers that work on prefixes of a staged chain yield the contributing atom's energy of the whole graph."""
-    network = make_network(num_interactions=2).eval()
-    z = torch.full((5,), 14)
-    # Node 0 contributes; 1, 2 are one hop away, 3, 4 two. Edges by hop of their receiver.
-    position = torch.tensor([0.0, 2.5, -2.5, 4.9, -4.9], dtype=torch.float64)
-    edges = torch.tensor([[1, 2, 0, 3, 0, 4, 1, 2], [0, 0, 1, 1, 2, 2, 3, 4]])
-    vectors = torch.zeros(8, 3, dtype=torch.float64)
-    vectors[:, 0] = position[edges[1]] - position[edges[0]]
-    whole = network(GraphInputs(z, edges, vectors, [5, 5], [8, 8]))["energy"][:1]
-    staged = network(GraphInputs(z, edges[:, :6], vectors[:6], [3, 1], [6, 2]))["energy"]
-    torch.testing.assert_close(staged, whole, rtol=0, atol=1e-14)
+def test_prefixes_and_pairs_give_what_the_whole_graph_gives(check_prefixes_and_pairs):
+    """A staged chain, each layer on a prefix, yields the contributing atom's energy of the whole, in pairs or not."""
+    check_prefixes_and_pairs(make_network(num_interactions=2).eval())
 
 
 @pytest.mark.parametrize(
