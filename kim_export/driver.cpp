@@ -13,6 +13,7 @@
 
 #include "KIM_ModelDriverHeaders.hpp"
 #include "backend.hpp"
+#include "blocks.hpp"
 #include "edge_sums.hpp"
 #include "parameters.hpp"
 #include "runtime.hpp"
@@ -29,15 +30,16 @@ struct Model {
   double cutoff;              // simulator's length unit, as the next one
   double influence_distance;
   int no_neighbors_of_ghosts;  // with one layer, nobody asks for the neighbours of a ghost
+  std::size_t max_edges;       // evaluated at once
   std::unique_ptr<Backend> backend;
 };
 
 // What belongs to a KIM compute-arguments object: buffers that last from one step to the next, one set a thread.
 struct Workspace {
-  explicit Workspace(const Parameters& parameters)
-      : graph(parameters.cutoff, parameters.layers, static_cast<int>(parameters.species.size())) {}
+  explicit Workspace(const Parameters& parameters) : graph(parameters.cutoff, parameters.layers) {}
   StagedGraph graph;
-  std::vector<double> energies;  // of the contributing atoms, eV
+  std::vector<int> contributing;
+  std::vector<double> energies;  // of the graph's contributing atoms, eV
   std::vector<double> gradient;  // of their sum by the edge vectors, eV/Å
 };
 
@@ -148,7 +150,7 @@ int compute(const KIM::ModelCompute* compute, const KIM::ModelComputeArguments* 
   return guarded(arguments, [&] {
     namespace name = KIM::COMPUTE_ARGUMENT_NAME;
     const auto& model = buffer_of<const Model>(compute);
-    auto& [graph, energies, gradient] = buffer_of<Workspace>(arguments);
+    auto& [graph, contributing, energies, gradient] = buffer_of<Workspace>(arguments);
 
     const int n = array<const int>(arguments, name::numberOfParticles, 1).front();
     const auto energy = array<double>(arguments, name::partialEnergy, 1);
@@ -160,35 +162,41 @@ int compute(const KIM::ModelCompute* compute, const KIM::ModelComputeArguments* 
     std::ranges::fill(particle_energy, 0.0);
     sums.clear();
 
-    graph.build({.coordinates = array<const double>(arguments, name::coordinates, 3 * n),
-                 .species_codes = array<const int>(arguments, name::particleSpeciesCodes, n),
-                 .contributing = array<const int>(arguments, name::particleContributing, n),
-                 .angstrom = model.units.angstrom,
-                 .neighbors = [&](int particle) -> std::span<const int> {
-                   int count = 0;
-                   const int* list = nullptr;
-                   require(arguments->GetNeighborList(0, particle, &count, &list),
-                           "the simulator gave no neighbours of particle " + std::to_string(particle) +
-                               ". It must keep neighbour lists of ghost atoms too, out to the influence distance.");
-                   return {list, static_cast<std::size_t>(count)};
-                 }});
-    const Graph view = graph.view();
-    if (view.num_contributing() == 0) return;
-
-    energies.resize(view.num_contributing());
-    gradient.resize(sums.wanted() ? view.edge_vectors.size() : 0);
-    model.backend->evaluate(view, energies, gradient);
-
-    require_finite(energies, "energy", model.parameters.model_file);
-    require_finite(gradient, "force", model.parameters.model_file);
-    const double total = std::accumulate(energies.begin(), energies.end(), 0.0);
-    if (!energy.empty()) energy.front() = model.units.energy * total;
-    if (!particle_energy.empty()) {
-      for (std::size_t node = 0; node < energies.size(); ++node) {
-        particle_energy[graph.particle_of_node()[node]] = model.units.energy * energies[node];
-      }
+    const Particles particles{
+        .coordinates = array<const double>(arguments, name::coordinates, 3 * n),
+        .species_codes = array<const int>(arguments, name::particleSpeciesCodes, n),
+        .contributing = array<const int>(arguments, name::particleContributing, n),
+        .angstrom = model.units.angstrom,
+        .neighbors = [&](int particle) -> std::span<const int> {
+          int count = 0;
+          const int* list = nullptr;
+          require(arguments->GetNeighborList(0, particle, &count, &list),
+                  "the simulator gave no neighbours of particle " + std::to_string(particle) +
+                      ". It must keep neighbour lists of ghost atoms too, out to the influence distance.");
+          return {list, static_cast<std::size_t>(count)};
+        }};
+    check(particles, static_cast<int>(model.parameters.species.size()));
+    contributing.clear();
+    for (int particle = 0; particle < n; ++particle) {
+      if (particles.contributing[particle] != 0) contributing.push_back(particle);
     }
-    if (sums.wanted()) sums.add(view, gradient, graph.particle_of_node(), model.units);
+    in_blocks(graph, particles, contributing, model.max_edges, [&] {
+      const Graph view = graph.view();
+      energies.resize(view.num_contributing());
+      gradient.resize(sums.wanted() ? view.edge_vectors.size() : 0);
+      model.backend->evaluate(view, energies, gradient);
+
+      require_finite(energies, "energy", model.parameters.model_file);
+      require_finite(gradient, "force", model.parameters.model_file);
+      const double total = std::accumulate(energies.begin(), energies.end(), 0.0);
+      if (!energy.empty()) energy.front() += model.units.energy * total;
+      if (!particle_energy.empty()) {
+        for (std::size_t node = 0; node < energies.size(); ++node) {
+          particle_energy[graph.particle_of_node()[node]] = model.units.energy * energies[node];
+        }
+      }
+      if (sums.wanted()) sums.add(view, gradient, graph.particle_of_node(), model.units);
+    });
   });
 }
 
@@ -206,7 +214,9 @@ void create(KIM::ModelDriverCreate* driver, KIM::LengthUnit length, KIM::EnergyU
   model->cutoff = model->parameters.cutoff * model->units.length;
   model->influence_distance = model->cutoff * model->parameters.layers;
   model->no_neighbors_of_ghosts = model->parameters.layers == 1;
-  model->backend = load_backend(model->parameters.backend, model->parameters.model_file, read_runtime());
+  const Runtime runtime = read_runtime();
+  model->max_edges = runtime.max_edges;
+  model->backend = load_backend(model->parameters.backend, model->parameters.model_file, runtime);
 
   require(driver->SetUnits(length, energy, KIM::CHARGE_UNIT::unused, KIM::TEMPERATURE_UNIT::unused,
                            KIM::TIME_UNIT::unused),

@@ -4,6 +4,7 @@
 
 #include <ATen/ATen.h>
 #include <ATen/Parallel.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <exception>
@@ -26,6 +27,26 @@ class ThreadsGuard {
     if (num_threads != at::get_num_threads()) at::set_num_threads(num_threads);
   }
   int before_;
+};
+
+// While it lives, memory of any size comes from the heap, where it stays for the next step when it is freed. By default,
+// an array of more than 32 MiB comes from the system and goes back to it: at 4,096 atoms, clearing its pages then takes
+// longer than all that is computed. What the process allocates at other times comes from where it did before.
+class MemoryKept {
+ public:
+  MemoryKept() {
+#ifdef __GLIBC__
+    mallopt(M_TRIM_THRESHOLD, -1);  // never
+    mallopt(M_MMAP_MAX, 0);
+#endif
+  }
+  ~MemoryKept() {
+#ifdef __GLIBC__
+    mallopt(M_MMAP_MAX, 65536);  // glibc's default
+#endif
+  }
+  MemoryKept(const MemoryKept&) = delete;
+  MemoryKept& operator=(const MemoryKept&) = delete;
 };
 
 inline constexpr const char* kDamagedOrNewer =

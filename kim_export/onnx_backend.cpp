@@ -11,6 +11,7 @@
 
 #include "backend.hpp"
 #include "onnxruntime.hpp"
+#include "table_operators.hpp"
 
 namespace kimgnn {
 namespace {
@@ -82,6 +83,9 @@ class OnnxBackend final : public Backend {
     check(kLoading, api_.AddSessionConfigEntry(options.get(), "session.intra_op.allow_spinning", "0"));
     // Plans of the memory for one set of shapes are of no use: every step has others.
     check(kLoading, api_.DisableMemPattern(options.get()));
+    operators_ = make<OrtCustomOpDomain>(kLoading, api_.ReleaseCustomOpDomain, api_.CreateCustomOpDomain, kTableDomain);
+    for (const OrtCustomOp* op : table_operators()) check(kLoading, api_.CustomOpDomain_Add(operators_.get(), op));
+    check(kLoading, api_.AddCustomOpDomain(options.get(), operators_.get()));
     session_ = make<OrtSession>(kLoading, api_.ReleaseSession, api_.CreateSession, env_.get(), model_file.c_str(),
                                 options.get());
     if (const auto found = signature(); found != kSignature) {
@@ -176,6 +180,7 @@ class OnnxBackend final : public Backend {
   Handle<OrtEnv> env_ = make<OrtEnv>(kLoading, api_.ReleaseEnv, api_.CreateEnv, ORT_LOGGING_LEVEL_ERROR, "kimgnn");
   Handle<OrtMemoryInfo> cpu_ = make<OrtMemoryInfo>(kLoading, api_.ReleaseMemoryInfo, api_.CreateCpuMemoryInfo,
                                                    OrtDeviceAllocator, OrtMemTypeDefault);
+  Handle<OrtCustomOpDomain> operators_{nullptr, nullptr};  // outlives the session
   Handle<OrtSession> session_{nullptr, nullptr};
 };
 

@@ -79,6 +79,7 @@ class Pt2Backend final : public Backend {
   void evaluate(const Graph& graph, std::span<double> energies, std::span<double> gradient) const override {
     explained(name_ + " failed", kExportAgain, [&] {
       const ThreadsGuard threads(num_threads_);
+      const MemoryKept memory;
       const at::NoGradGuard already_differentiated;
       const Pairs pairs(graph);
       const auto outputs = package_->run(inputs(graph, pairs));

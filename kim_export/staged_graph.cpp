@@ -5,30 +5,44 @@
 
 namespace kimgnn {
 
-StagedGraph::StagedGraph(double cutoff, int layers, int num_species)
+void check(const Particles& particles, int num_species) {
+  for (int particle = 0; particle < particles.size(); ++particle) {
+    const int code = particles.species_codes[particle];
+    if (code < 0 || code >= num_species) {
+      throw Error("particle " + std::to_string(particle) + " has species code " + std::to_string(code) +
+                  "; this model has the codes 0 to " + std::to_string(num_species - 1) +
+                  ". Ask KIM for the codes of the model's species.");
+    }
+    const auto position = particles.coordinates.subspan(3 * static_cast<std::size_t>(particle), 3);
+    if (!std::ranges::all_of(position, [](double x) { return std::isfinite(x); })) {
+      throw Error("particle " + std::to_string(particle) + " has a coordinate that is not a finite number. The "
+                  "simulation has probably blown up: use a shorter time step, or relax the structure first.");
+    }
+  }
+}
+
+StagedGraph::StagedGraph(double cutoff, int layers)
     : cutoff_squared_(cutoff * cutoff),
       layers_(layers),
-      num_species_(num_species),
       node_counts_(static_cast<std::size_t>(layers)),
       edge_counts_(static_cast<std::size_t>(layers)) {}
 
-void StagedGraph::build(const Particles& particles) {
-  check(particles);
+bool StagedGraph::build(const Particles& particles, std::span<const int> contributing, std::size_t max_edges) {
+  // Only of those reached last: a block of a large system must not cost as much as the whole.
+  for (const int particle : nodes_) node_of_particle_[particle] = -1;
+  node_of_particle_.resize(static_cast<std::size_t>(particles.size()), -1);
   nodes_.clear();
   species_codes_.clear();
   edge_index_.clear();
   edge_vectors_.clear();
   edge_ends_.clear();
-  node_of_particle_.assign(static_cast<std::size_t>(particles.size()), -1);
 
   const auto reach = [&](int particle) {
     node_of_particle_[particle] = static_cast<std::int64_t>(nodes_.size());
     nodes_.push_back(particle);
     species_codes_.push_back(particles.species_codes[particle]);
   };
-  for (int particle = 0; particle < particles.size(); ++particle) {
-    if (particles.contributing[particle] != 0) reach(particle);
-  }
+  for (const int particle : contributing) reach(particle);
 
   // Breadth first: the edges of one hop's receivers reach the nodes of the next. The last layer has the contributing
   // atoms as receivers, the first one all nodes but those of the last hop.
@@ -53,6 +67,7 @@ void StagedGraph::build(const Particles& particles) {
         edge_index_.push_back(node_of_particle_[neighbor]);
         edge_vectors_.insert(edge_vectors_.end(), {x, y, z});
       }
+      if (edge_index_.size() > max_edges) return false;
       edge_ends_.push_back(static_cast<std::int64_t>(edge_index_.size()));
     }
     node_counts_[layer] = static_cast<std::int64_t>(within_hop);
@@ -66,6 +81,7 @@ void StagedGraph::build(const Particles& particles) {
     edge_index_.resize(num_edges + static_cast<std::size_t>(edge_ends_[node]), static_cast<std::int64_t>(node));
   }
   pair_edges();
+  return true;
 }
 
 Graph StagedGraph::view() const {
@@ -92,22 +108,6 @@ void StagedGraph::pair_edges() {
     }
     reverse_edge_[edge] = back;
     reverse_edge_[back] = edge;
-  }
-}
-
-void StagedGraph::check(const Particles& particles) const {
-  for (int particle = 0; particle < particles.size(); ++particle) {
-    const int code = particles.species_codes[particle];
-    if (code < 0 || code >= num_species_) {
-      throw Error("particle " + std::to_string(particle) + " has species code " + std::to_string(code) +
-                  "; this model has the codes 0 to " + std::to_string(num_species_ - 1) +
-                  ". Ask KIM for the codes of the model's species.");
-    }
-    const auto position = particles.coordinates.subspan(3 * static_cast<std::size_t>(particle), 3);
-    if (!std::ranges::all_of(position, [](double x) { return std::isfinite(x); })) {
-      throw Error("particle " + std::to_string(particle) + " has a coordinate that is not a finite number. The "
-                  "simulation has probably blown up: use a shorter time step, or relax the structure first.");
-    }
   }
 }
 

@@ -22,24 +22,27 @@ struct Particles {
   int size() const { return static_cast<int>(species_codes.size()); }
 };
 
-// The nodes reached from the contributing atoms in `layers` hops. Buffers are kept from one call to the next.
+// Throws Error on a particle that cannot be evaluated.
+void check(const Particles& particles, int num_species);
+
+// The nodes reached from some of the contributing atoms in `layers` hops; the others are as ghosts to these. Buffers are
+// kept from one call to the next.
 class StagedGraph {
  public:
-  StagedGraph(double cutoff, int layers, int num_species);
+  StagedGraph(double cutoff, int layers);
 
-  // Throws Error on a particle that cannot be evaluated, or neighbour lists that contradict each other.
-  void build(const Particles& particles);
+  // Returns whether the graph has at most so many edges; otherwise there is none. Throws Error on neighbour lists that
+  // contradict each other, or two particles at one place.
+  bool build(const Particles& particles, std::span<const int> contributing, std::size_t max_edges);
 
   Graph view() const;
   std::span<const int> particle_of_node() const { return nodes_; }
 
  private:
-  void check(const Particles& particles) const;
   void pair_edges();
 
   double cutoff_squared_;
   int layers_;
-  int num_species_;
 
   std::vector<int> nodes_;                  // node -> particle
   std::vector<std::int64_t> node_of_particle_;  // -1 where not reached

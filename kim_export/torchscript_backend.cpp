@@ -42,6 +42,7 @@ class TorchScriptBackend final : public Backend {
  private:
   void run(const Graph& graph, std::span<double> energies, std::span<double> gradient) const {
     const ThreadsGuard threads(num_threads_);
+    const MemoryKept memory;
     const torch::AutoGradMode differentiate(!gradient.empty());
     // Every step has other shapes: torch would specialise the code anew for each, which costs more than it brings.
     const torch::jit::GraphOptimizerEnabledGuard as_written(false);

@@ -217,6 +217,55 @@ def test_torch_threads_of_the_caller_are_kept(
     assert torch.get_num_threads() == before
 
 
+BLOCKS = ["1", "200", "1000", "4000"]
+"""Edges at once: each atom alone; and, of 64 atoms and one layer to three, any number of blocks from one to 64."""
+
+
+@pytest.mark.parametrize("max_edges", BLOCKS)
+@pytest.mark.parametrize("layers", MODELS)
+def test_blocks_equal_the_whole(
+    layers: int, max_edges: str, networks: dict[int, ToyPotential], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Atoms evaluated in blocks have the same energies, forces and virials, to rounding in sums of terms near ten."""
+    atoms = bulk("SiC", "zincblende", a=4.36, cubic=True).repeat((2, 2, 2))
+    atoms.rattle(0.15, seed=2)
+    atoms.pbc = (True, True, False)
+    whole = KIMModel(MODELS[layers]).compute(atoms)
+    monkeypatch.setenv("KIMGNN_MAX_EDGES", max_edges)
+    in_blocks = KIMModel(MODELS[layers]).compute(atoms)
+    for one, other in zip(in_blocks, whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12 * np.abs(other).max())
+
+
+def test_blocks_of_one_system_and_the_next(networks: dict[int, ToyPotential], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is kept from one call to the next does not change it, whether the next system is smaller or larger."""
+    small = bulk("SiC", "zincblende", a=4.36, cubic=True)
+    small.rattle(0.15, seed=3)
+    large = small.repeat((3, 1, 1))
+    alone = Atoms("Si", [(0, 0, 0)])
+    monkeypatch.setenv("KIMGNN_MAX_EDGES", "300")
+    model = KIMModel(MODELS[2])
+    for atoms in (large, small, alone, large):
+        expected = evaluate_periodic(networks[2], 2, atoms, SPECIES)
+        computed = model.compute(atoms)
+        assert computed.energy == pytest.approx(expected.energy, abs=ENERGY)
+        np.testing.assert_allclose(computed.forces, expected.forces, atol=FORCE, rtol=0)
+
+
+def test_blocks_without_contributing_atoms(
+    networks: dict[int, ToyPotential], silicon_carbide: Atoms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rank may have ghosts only, and some of a cell's atoms may not contribute."""
+    some = [1, 0, 0, 1, 0, 1, 1, 0]
+    whole = KIMModel(MODELS[2]).compute(silicon_carbide, contributing=some)
+    monkeypatch.setenv("KIMGNN_MAX_EDGES", "1")
+    model = KIMModel(MODELS[2])
+    for one, other in zip(model.compute(silicon_carbide, contributing=some), whole, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-12 * np.abs(other).max())
+    nothing = model.compute(silicon_carbide, contributing=[0] * 8)
+    assert all(not np.any(values) for values in nothing)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_nan_coordinate(value: float, networks: dict[int, ToyPotential]) -> None:
     """A coordinate that is not a number is an error, not a missing neighbour."""
@@ -266,6 +315,8 @@ def test_an_error_leaves_the_model_usable(networks: dict[int, ToyPotential], sil
         ("KIMGNN_DEVICE", "cuda:99", "KIMGNN_DEVICE='cuda:99' cannot be used"),
         ("KIMGNN_NUM_THREADS", "many", "KIMGNN_NUM_THREADS='many' is not a number of threads"),
         ("KIMGNN_NUM_THREADS", "0", "KIMGNN_NUM_THREADS='0' is not a number of threads"),
+        ("KIMGNN_MAX_EDGES", "all", "KIMGNN_MAX_EDGES='all' is not a number of edges"),
+        ("KIMGNN_MAX_EDGES", "-5", "KIMGNN_MAX_EDGES='-5' is not a number of edges"),
     ],
 )
 def test_bad_environment(

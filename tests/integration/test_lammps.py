@@ -105,6 +105,13 @@ def test_every_division_gives_the_same(run_cell, before: str, after: str, ranks:
     assert run_cell(before, after, ranks) == pytest.approx((0, 0), abs=1e-9)
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_blocks_of_each_rank(run_cell, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that evaluate their atoms one by one find the same as without blocks."""
+    monkeypatch.setenv("KIMGNN_MAX_EDGES", "1")
+    assert run_cell(ranks=ranks) == pytest.approx((0, 0), abs=1e-9)
+
+
 @pytest.mark.parametrize(
     ("after", "message"),
     [

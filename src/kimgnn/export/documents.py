@@ -57,7 +57,7 @@ add_kim_api_model_library(
 """
 
 
-def kimspec(name: str, driver: str, species: Sequence[str], manifest: Mapping[str, Any]) -> str:
+def kimspec(name: str, driver: str, species: Sequence[str], manifest: Mapping[str, Any], tables: str = "") -> str:
     """Return ``kimspec.edn`` with every key that a portable model must have.
 
     Args:
@@ -65,6 +65,7 @@ def kimspec(name: str, driver: str, species: Sequence[str], manifest: Mapping[st
         driver: Its driver's.
         species: Elements.
         manifest: Of the run.
+        tables: What is said of tables in it, if there are any.
     """
     elements = ", ".join(species)
     entries: dict[str, str | list[str]] = {
@@ -74,7 +75,7 @@ def kimspec(name: str, driver: str, species: Sequence[str], manifest: Mapping[st
         "model-driver": driver,
         "title": f"{architecture(manifest)} graph neural network potential for {elements}",
         "description": f"A graph neural network potential for {elements}, trained with kimgnn; README.md has the "
-        "data, the errors and the units, manifest.yaml every setting.",
+        "data, the errors and the units, manifest.yaml every setting." + (f" In it, {tables}." if tables else ""),
         "potential-type": "graph neural network",
         "species": list(species),
         "contributor-id": NO_ID,
@@ -133,6 +134,7 @@ def readme(
     metrics: Mapping[str, float],
     data: Mapping[str, Any],
     with_decks: bool,
+    tables: str = "",
     note: str = "",
 ) -> str:
     """Return ``README.md``.
@@ -149,6 +151,7 @@ def readme(
         metrics: Name -> value.
         data: What it was trained on.
         with_decks: Whether LAMMPS decks are in the folder.
+        tables: What is said of tables in the network, if there are any.
         note: A warning to users of this model.
     """
     elements = " ".join(species)
@@ -163,6 +166,8 @@ def readme(
         "format": f"{FORMAT_NAMES[Path(file).suffix]}, `{file}`",
         "model driver": f"`{driver}`",
     }
+    if tables:
+        facts["tables"] = tables
     sections = [f"# {name}\n", table(facts)]
     if note:
         sections.append(f"**Note:** {note}\n")

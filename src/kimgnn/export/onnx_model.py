@@ -1,4 +1,7 @@
-"""The network and its gradient as an ONNX file, in standard operators; see `kimgnn.export.contract`."""
+"""The network and its gradient as an ONNX file, in standard operators; see `kimgnn.export.contract`.
+
+Operators of tables (`kimgnn.export.table_operators`) are ours, and the file defines them by the standard ones.
+"""
 
 import logging
 import math
@@ -20,6 +23,7 @@ from kimgnn.errors import ExportError
 from kimgnn.export.folding import fold_shifts
 from kimgnn.export.onnx_padding import OPSET, pad_and_unpad, padded_names
 from kimgnn.export.sums import TABLES, replace_scatters
+from kimgnn.export.table_operators import DOMAIN, TABLE_DECOMPOSITIONS, add_functions
 from kimgnn.export.tracing import aten, example_inputs, trace
 from kimgnn.models.network import Network
 
@@ -49,6 +53,7 @@ def export_onnx(network: Network, metadata: Mapping[str, str]) -> ModelProto:
     keep_constants_exact(module)
     reach = float(network.angle_cutoff) if network.uses_triplets else None
     model = pad_and_unpad(_to_onnx(module, network), layers, float(network.cutoff), reach)
+    add_functions(model, OPSET)
     onnx.helper.set_model_props(model, dict(metadata))
     model.producer_name = "kimgnn"
     check_onnx(model)
@@ -69,8 +74,9 @@ def check_onnx(model: ModelProto) -> None:
             value=", ".join(racing),
             remedy="Sum in the network with index_add or scatter_add, which are exported otherwise.",
         )
-    foreign = {node.op_type for node in model.graph.node if node.domain not in ("", "ai.onnx")}
-    if foreign or model.functions:
+    ours = {function.name for function in model.functions if function.domain == DOMAIN}
+    foreign = {node.op_type for node in model.graph.node if node.domain not in ("", "ai.onnx")} - ours
+    if foreign or len(ours) < len(model.functions):
         raise ExportError(
             "the model needs operators that are not ONNX's own",
             where="export.formats",
@@ -224,6 +230,7 @@ DECOMPOSITIONS: Final[dict[Any, Any]] = {
     aten.slice_backward.default: _slice_backward,
     aten.pow.Tensor_Scalar: _power,
     # torch's own: ONNX has no backward pass of these.
+    **TABLE_DECOMPOSITIONS,
     **get_decompositions([aten.silu, aten.silu_backward, aten.native_layer_norm, aten.native_layer_norm_backward]),
 }
 """Operation of torch -> what ONNX Runtime computes right, and in float64, in its place."""

@@ -27,6 +27,7 @@ from kimgnn.export.property_documents import how_to_use
 from kimgnn.export.property_package import has_properties, property_file, write_property_file
 from kimgnn.export.torchscript import save
 from kimgnn.models.checkpoint import Checkpoint
+from kimgnn.models.tabulation import Tabulation
 from kimgnn.physics.potential import CoordinatePotential
 from kimgnn.registry import TRANSFORMS
 from kimgnn.transforms.radial_graph import radial_graph
@@ -72,6 +73,7 @@ def export_portable_model(
     driver: Literal["kimgnn", "torchml"] = "kimgnn",
     driver_version: str | None = None,
     structure: Atoms | None = None,
+    tabulation: Tabulation | None = None,
     tarball: bool = False,
     force: bool = False,
     approve: Callable[[Sequence[Path]], None] | None = None,
@@ -87,6 +89,7 @@ def export_portable_model(
         driver: ``kimgnn`` for our drivers, ``torchml`` for the official TorchML driver.
         driver_version: Three digits, of the TorchML driver; ``001`` when absent.
         structure: What the LAMMPS decks run; by default the one that the checkpoint remembers.
+        tabulation: Of the checkpoint's network: it is written in the network's place, for our drivers.
         tarball: Also write ``<name>.tar.gz`` beside each folder.
         force: Replace folders of these names.
         approve: Called with the folders, in the formats' order, before they are in their place: it may add files, and
@@ -108,6 +111,10 @@ def export_portable_model(
         structure = Atoms(**checkpoint.data[STRUCTURE])
 
     if driver == "torchml":
+        if tabulation is not None:
+            raise ExportError(
+                "the TorchML driver gets no tables", where="export.tabulate", remedy="Take the driver kimgnn."
+            )
         if list(formats) != ["torchscript"]:
             raise ExportError(
                 "the TorchML driver runs TorchScript only",
@@ -118,12 +125,12 @@ def export_portable_model(
             )
         models = [_for_torchml(checkpoint, name, driver_version or TORCHML_VERSION, structure)]
     else:
-        models = [_for_kimgnn(checkpoint, names[format_], format_) for format_ in formats]
+        models = [_for_kimgnn(checkpoint, tabulation, names[format_], format_) for format_ in formats]
     for model in models:
         if model.note:
             warnings.warn(model.note, stacklevel=2)
 
-    writers = {target: partial(_write, model=model, checkpoint=checkpoint, structure=structure)
+    writers = {target: partial(_write, model=model, checkpoint=checkpoint, tabulation=tabulation, structure=structure)
                for target, model in zip(targets, models, strict=True)}  # fmt: skip
     write_folders(writers, tarball=tarball, approve=approve)
     return targets[0]
@@ -140,8 +147,8 @@ def _refuse_nearest_neighbors(checkpoint: Checkpoint) -> None:
         )
 
 
-def _for_kimgnn(checkpoint: Checkpoint, name: str, format_name: str) -> _Model:
-    network = checkpoint.network
+def _for_kimgnn(checkpoint: Checkpoint, tabulation: Tabulation | None, name: str, format_name: str) -> _Model:
+    network = checkpoint.network if tabulation is None else tabulation.network
     if isinstance(network, CoordinatePotential):
         raise ExportError(
             "a module given as model= takes coordinates, and our drivers give it edge vectors",
@@ -153,6 +160,8 @@ def _for_kimgnn(checkpoint: Checkpoint, name: str, format_name: str) -> _Model:
     species = network.spec.species
     parameters = Parameters(format_name, chosen.file, network.cutoff, network.num_layers, species)
     metadata = documents.file_metadata(network, documents.without_machine(checkpoint.manifest))
+    if tabulation is not None:
+        metadata["tables"] = str(tabulation)
     return _Model(
         name,
         format_name,
@@ -203,14 +212,17 @@ def _for_torchml(checkpoint: Checkpoint, name: str, version: str, structure: Ato
     )
 
 
-def _write(folder: Path, model: _Model, checkpoint: Checkpoint, structure: Atoms | None) -> None:
+def _write(
+    folder: Path, model: _Model, checkpoint: Checkpoint, tabulation: Tabulation | None, structure: Atoms | None
+) -> None:
     model.write(folder / model.file)
     manifest = documents.without_machine(checkpoint.manifest)
     data = {key: value for key, value in checkpoint.data.items() if key not in (STRUCTURE, SAMPLES)}
+    tables = "" if tabulation is None else str(tabulation)
     texts = {
         model.parameter_file: model.parameters,
         "CMakeLists.txt": documents.cmake(model.name, model.driver, [model.file, model.parameter_file]),
-        "kimspec.edn": documents.kimspec(model.name, model.driver, model.species, manifest),
+        "kimspec.edn": documents.kimspec(model.name, model.driver, model.species, manifest, tables),
         "training_env.edn": documents.training_environment(),
         "manifest.yaml": yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True),
         "README.md": documents.readme(
@@ -225,6 +237,7 @@ def _write(folder: Path, model: _Model, checkpoint: Checkpoint, structure: Atoms
             metrics=checkpoint.metrics,
             data=documents.without_machine(data),
             with_decks=structure is not None,
+            tables=tables,
             note=model.note,
         ),
     }

@@ -292,7 +292,7 @@ class _FixedNormalization(nn.Module):
         self.scale: Tensor
         self.shift: Tensor
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, copies: Tensor | None = None) -> Tensor:
         return x * self.scale + self.shift
 
 

@@ -17,6 +17,7 @@ from torch._inductor.runtime.cache_dir_utils import cache_dir
 from kimgnn.errors import ExportError
 from kimgnn.export.tracing import example_inputs, trace
 from kimgnn.models.network import Network
+from kimgnn.nn.rows import PLAIN
 
 _OPTIONS: Final[dict[str, Any]] = {
     # Threads are the driver's to choose; otherwise the number of this machine's cores is compiled in.
@@ -44,7 +45,7 @@ def write_pt2(network: Network, path: str | Path) -> None:
             allowed="torchscript, onnx",
         )
     inputs = list(example_inputs(network).values())
-    module = trace(network)
+    module = trace(network, PLAIN)
     shapes: list[dict[int, Any]] = [{0: torch.export.Dim.DYNAMIC} for _ in inputs]
     shapes[1] = {1: torch.export.Dim.DYNAMIC}
     options = _OPTIONS | (_X86 if platform.machine() in ("x86_64", "AMD64") else {})

@@ -6,13 +6,16 @@ network takes, forwards and backwards, stand at known places: the edges of a rec
 sender are the reverses of its own, and a pair has two. Tables that say so become inputs of the graph.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import reduce
 from typing import Any, Final, NamedTuple
 
 from torch.fx import Graph, GraphModule, Node
 
+from kimgnn.errors import ExportError
+from kimgnn.export.table_operators import operator_node
 from kimgnn.export.tracing import aten, shape_of
+from kimgnn.nn.rows import PRODUCTS, SUM
 
 TABLES: Final = ("edges_of_sender", "first_edge_of_pair", "second_edge_of_pair", "pair_of_vector")
 """Inputs that are added: ``(n_receivers, degree)``, twice ``(n_pairs,)``, and ``(n_edges,)`` int64.
@@ -50,6 +53,14 @@ def replace_scatters(module: GraphModule, layers: int) -> None:
         tables = [graph.placeholder(name) for name in reversed(TABLES)][::-1]
     sums = list(_known_sums(module, tables, layers))
 
+    for node in graph.find_nodes(op="call_function", target=SUM):
+        with graph.inserting_before(node):
+            node.replace_all_uses_with(_filtered_sum(graph, node, sums))
+        graph.erase_node(node)
+    for node in graph.find_nodes(op="call_function", target=PRODUCTS):
+        with graph.inserting_before(node):
+            node.replace_all_uses_with(_filter_products(graph, node, tables))
+        graph.erase_node(node)
     for node in graph.find_nodes(op="call_function", target=aten.index_add.default):
         target: Any
         target, dimension, index, source = node.args
@@ -68,6 +79,32 @@ def replace_scatters(module: GraphModule, layers: int) -> None:
         graph.erase_node(node)
     graph.eliminate_dead_code()
     module.recompile()
+
+
+def _filtered_sum(graph: Graph, node: Node, sums: Sequence[_Sum]) -> Node:
+    """Return our operator of a sum of filtered values, whose edges stand at known places."""
+    values, table, first, weights, source, target, pair, n_rows = node.args
+    known = next((s for s in sums if _is_prefix(target, s.over) and shape_of(node)[0] == s.rows
+                  and s.terms in (None, shape_of(target)[0])), None)  # fmt: skip
+    if known is None:
+        raise ExportError("a layer with a table sums over other than the ends of its edges", where="export.tabulate")
+    if known.tables:
+        edges = graph.call_function(aten.slice.Tensor, (known.tables[0], 0, 0, n_rows))
+    else:
+        n_edges = graph.call_function(aten.sym_size.int, (target, 0))
+        every_edge = graph.call_function(aten.arange.default, (n_edges,))
+        edges = graph.call_function(aten.view.default, (every_edge, [n_rows, -1]))
+    inputs = (values, table, first, weights, source, pair, edges)
+    return operator_node(graph, "FilteredSum", inputs, node, (n_rows, node.meta["val"].shape[1]))
+
+
+def _filter_products(graph: Graph, node: Node, tables: Sequence[Node]) -> Node:
+    """Return our operator of the derivative of such a sum by the weights of its pairs."""
+    gradient, values, table, first, source, target, _ = node.args
+    n_pairs = graph.call_function(aten.sym_size.int, (first, 0))
+    edges = [graph.call_function(aten.slice.Tensor, (edge_of_pair, 0, 0, n_pairs)) for edge_of_pair in tables[1:3]]
+    inputs = (gradient, values, table, first, target, source, *edges)
+    return operator_node(graph, "FilterProducts", inputs, node, (n_pairs, node.meta["val"].shape[1]))
 
 
 def _known_sums(module: GraphModule, tables: list[Node], layers: int) -> Iterator[_Sum]:

@@ -29,6 +29,8 @@ from kimgnn.export.parameter_file import PARAMETER_FILE, read_parameters
 from kimgnn.export.portable_model import SAMPLES, STRUCTURE
 from kimgnn.files import atomic_write
 from kimgnn.models.checkpoint import Checkpoint
+from kimgnn.models.network import Network
+from kimgnn.models.tabulation import Tabulation
 from kimgnn.verify.parity import Found, ParityTable, compare, simulator_predictions, torch_predictions, worst_of
 from kimgnn.verify.parity_structures import parity_structures
 from kimgnn.verify.simulators import without_labels
@@ -43,7 +45,13 @@ PACKAGES: Final = ("torch", "onnxruntime", "ase", "kimpy", "numpy")
 Tell = Callable[[str], None]
 
 
-def approve_exports(folders: Sequence[Path], checkpoint: Checkpoint, rejected: Path, tell: Tell = print) -> None:
+def approve_exports(
+    folders: Sequence[Path],
+    checkpoint: Checkpoint,
+    rejected: Path,
+    tell: Tell = print,
+    tabulation: Tabulation | None = None,
+) -> None:
     """Put ``parity.md`` and ``parity.json`` into exported folders whose files agree with PyTorch.
 
     The files are run in Python; installed into a KIM collection of their own, in ASE; and in LAMMPS on one and two
@@ -56,6 +64,7 @@ def approve_exports(folders: Sequence[Path], checkpoint: Checkpoint, rejected: P
         checkpoint: What was exported.
         rejected: Where the table is written if they do not agree; otherwise a file there of before is removed.
         tell: Gets lines for the user.
+        tabulation: What was exported in the place of the checkpoint's network, and is compared with its files.
 
     Raises:
         ExportError: A runtime differs by more than is allowed, or refuses a structure; the message names the runtime,
@@ -63,14 +72,17 @@ def approve_exports(folders: Sequence[Path], checkpoint: Checkpoint, rejected: P
         KIMError: A driver or a model cannot be built, or installed.
     """
     structures = gate_structures(checkpoint)
+    network, tables = checkpoint.network, ""
+    if tabulation is not None:
+        network, tables = tabulation.network, str(tabulation)
     missing = missing_runtimes()
     for what, why in missing.items():
         tell(f"not compared with PyTorch: {what}, since {why}")
-    table = _compare(folders, checkpoint, structures, missing, tell)
+    table = _compare(folders, network, structures, missing, tell)
     name = folders[0].name
     if not table.passed:
         with atomic_write(rejected) as file:
-            file.write(_markdown(name, table, structures, missing))
+            file.write(_markdown(name, table, structures, missing, tables))
         problems = table.problems()
         raise ExportError(
             problems=[
@@ -80,8 +92,8 @@ def approve_exports(folders: Sequence[Path], checkpoint: Checkpoint, rejected: P
         )
     rejected.unlink(missing_ok=True)
     for folder in folders:
-        (folder / "parity.md").write_text(_markdown(folder.name, table, structures, missing), encoding="utf-8")
-        (folder / "parity.json").write_text(_json(table, structures, missing), encoding="utf-8")
+        (folder / "parity.md").write_text(_markdown(folder.name, table, structures, missing, tables), encoding="utf-8")
+        (folder / "parity.json").write_text(_json(table, structures, missing, tabulation), encoding="utf-8")
     tell(str(table))
 
 
@@ -122,9 +134,9 @@ def missing_runtimes() -> dict[str, str]:
 
 
 def _compare(
-    folders: Sequence[Path], checkpoint: Checkpoint, named: Mapping[str, Atoms], missing: Mapping[str, str], tell: Tell
+    folders: Sequence[Path], network: Network, named: Mapping[str, Atoms], missing: Mapping[str, str], tell: Tell
 ) -> ParityTable:
-    network, structures = checkpoint.network, list(named.values())
+    structures = list(named.values())
     precision = network.spec.precision
     expected = torch_predictions(network, structures)
     files = {folder: read_parameters(folder / PARAMETER_FILE) for folder in folders}
@@ -197,8 +209,11 @@ def _kim_collection() -> Iterator[None]:
                 os.environ.pop(name) if value is None else os.environ.update({name: value})
 
 
-def _markdown(name: str, table: ParityTable, structures: Mapping[str, Atoms], missing: Mapping[str, str]) -> str:
+def _markdown(
+    name: str, table: ParityTable, structures: Mapping[str, Atoms], missing: Mapping[str, str], tables: str
+) -> str:
     """Return ``parity.md``."""
+    of_tables = f"\nIn this network, {tables}.\n" if tables else ""
     described = "".join(f"| {label} | {atoms.get_chemical_formula()} | {_periodic(atoms)} |\n"
                         for label, atoms in structures.items())  # fmt: skip
     not_run = "".join(f"- Not run: {what}, since {why}.\n" for what, why in missing.items())
@@ -209,7 +224,7 @@ def _markdown(name: str, table: ParityTable, structures: Mapping[str, Atoms], mi
 
 {verdict} Largest differences from the network in PyTorch, in {table.precision} precision, over {len(structures)}
 structures; in Python, each computed {REPEATS} times on all cores.
-
+{of_tables}
 {table}
 {not_run}
 | structure | formula | periodic |
@@ -219,12 +234,17 @@ structures; in Python, each computed {REPEATS} times on all cores.
 """
 
 
-def _json(table: ParityTable, structures: Mapping[str, Atoms], missing: Mapping[str, str]) -> str:
+def _json(
+    table: ParityTable,
+    structures: Mapping[str, Atoms],
+    missing: Mapping[str, str],
+    tabulation: Tabulation | None,
+) -> str:
     """Return ``parity.json``: the difference of each quantity, for each structure, in each runtime."""
     runtimes: dict[str, Any] = {}
     for row in table.rows:
         runtimes[row.runtime] = dict(zip(table.structures, row.differences, strict=True))
-    content = {
+    content: dict[str, Any] = {
         "passed": table.passed,
         "precision": table.precision,
         "allowed": table.tolerances,
@@ -234,6 +254,12 @@ def _json(table: ParityTable, structures: Mapping[str, Atoms], missing: Mapping[
         "not_run": missing,
         "versions": versions(),
     }
+    if tabulation is not None:
+        content["tables"] = {
+            "intervals": tabulation.intervals,
+            "energy_error": tabulation.energy_error,
+            "forces_error": tabulation.forces_error,
+        }
     return json.dumps(content, indent=2, ensure_ascii=False) + "\n"
 
 
