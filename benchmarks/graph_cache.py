@@ -3,18 +3,19 @@
     python benchmarks/graph_cache.py manifests/perov5_cgcnn.yaml
 
 Every row is a process of its own, on one cache folder that is empty at first; its imports come before the clock starts.
+One run of each: a cache is empty once. "MiB" is the most memory that the process held.
 """
 
 from __future__ import annotations
 
-import argparse
-import multiprocessing
 import tempfile
 import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from harness import Results, arguments_of, in_child
 
 COLUMNS = ("structures", "graphs", "first step", "epoch 1", "epoch 2")
 
@@ -62,13 +63,15 @@ def measure(manifest: dict[str, Any]) -> dict[str, float]:
 
 
 def main() -> None:
-    """Measure a run without a cache, one that fills it, and one that finds it full; print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Measure a run without a cache, one that fills it, and two that find it full."""
+    parser = arguments_of(__doc__)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--workers", type=int, default=0, help="processes that load data (training.num_workers)")
     options = parser.parse_args()
     from kimgnn.manifest import load_manifest
 
+    columns = {"seconds": "s"} | dict.fromkeys(COLUMNS, ".2f") | {"MiB": ".0f"}
+    results = Results("graph_cache", f"Seconds with and without a cache, {options.manifest.name}", columns)
     with tempfile.TemporaryDirectory() as folder:
         plain = load_manifest(options.manifest).to_dict()
         plain["workspace"]["name"] = f"{folder}/runs"
@@ -77,19 +80,26 @@ def main() -> None:
             "no cache": {"cache": False},
             "empty cache": {"cache": f"{folder}/cache"},
             "full cache": {"cache": f"{folder}/cache"},
-            "full cache, graphs read when needed": {"cache": f"{folder}/cache", "dynamic_loading": True},
+            "full cache, read when needed": {"cache": f"{folder}/cache", "dynamic_loading": True},
         }
-        results = {}
+        found = {}
         for row, changes in rows.items():
-            manifest = plain | {"dataset": plain["dataset"] | changes}
-            with multiprocessing.get_context("spawn").Pool(1) as pool:
-                results[row] = pool.apply(measure, (manifest,))
-    print(f"{'seconds':36s}" + "".join(f"{column:>12s}" for column in COLUMNS))
-    for row, seconds in results.items():
-        print(f"{row:36s}" + "".join(f"{seconds[column]:12.2f}" for column in COLUMNS))
-    full = results["full cache"]
-    print(f"first step, no cache / full cache: {results['no cache']['first step'] / full['first step']:.1f}")
+            found[row], memory = in_child(measure, plain | {"dataset": plain["dataset"] | changes})
+            results.add(seconds=row, MiB=memory, **found[row])
+    full = found["full cache"]
+    print(f"first step, no cache / full cache: {found['no cache']['first step'] / full['first step']:.1f}")
     print(f"first epoch / second, full cache: {full['epoch 1'] / full['epoch 2']:.2f}")
+    results.write(options.output, _draw)
+
+
+def _draw(figure: Any, rows: list[dict[str, Any]]) -> None:
+    axes = figure.subplots()
+    for place, row in enumerate(rows):
+        axes.bar([at + 0.2 * place for at in range(len(COLUMNS))], [row[column] for column in COLUMNS], 0.2,
+                 label=row["seconds"])  # fmt: skip
+    axes.set_xticks([at + 0.3 for at in range(len(COLUMNS))], COLUMNS)
+    axes.set_ylabel("s")
+    axes.legend()
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kimgnn.cli.bench import bench_app
 from kimgnn.cli.compare import compare
 from kimgnn.cli.data import data_app
 from kimgnn.cli.fusion import fusion
@@ -39,6 +40,7 @@ app = typer.Typer(
 driver_app = typer.Typer(help="The KIM model drivers that run exported models.", no_args_is_help=True)
 app.add_typer(driver_app, name="driver")
 app.add_typer(data_app, name="data")
+app.add_typer(bench_app, name="bench")
 
 ManifestFile = Annotated[Path, typer.Argument(help="The manifest, YAML.", show_default=False)]
 Trained = Annotated[
@@ -163,6 +165,16 @@ def export(
         Literal["kimgnn", "torchml"] | None,
         typer.Option(help="The driver that will run it; by default the manifest's.", show_default=False),
     ] = None,
+    tabulate: Annotated[
+        bool | None,
+        typer.Option(
+            help="Write tables of splines for what layers make of distances; by default the manifest's.",
+            show_default=False,
+        ),
+    ] = None,
+    intervals: Annotated[
+        int | None, typer.Option(min=1, help="Of each table; by default eight a Gaussian.", show_default=False)
+    ] = None,
     install: Annotated[
         bool, typer.Option("--install", help="Install them, and their drivers, into the user's KIM collection.")
     ] = False,
@@ -187,13 +199,20 @@ def export(
     from kimgnn.kim_id import RULE
     from kimgnn.verify.gate import approve_exports, what_is_compared
     from kimgnn.verify.property_gate import approve_properties, what_of_properties_is_compared
+    from kimgnn.verify.tabulation import tabulate as make_tables
 
     trained = _load(run)
     if "energy" not in trained.network.heads:
-        if install or driver == "torchml":
+        given = {
+            "--install": install,
+            "--driver": driver == "torchml",
+            "--tabulate": tabulate,
+            "--intervals": intervals,
+        }
+        if asked := [option for option, value in given.items() if value]:
             raise ExportError(
                 "without an energy head it is no KIM model",
-                where="--install" if install else "--driver",
+                where=asked[0],
                 remedy="Leave it out: the files of properties are loaded where they are.",
             )
         export_property_files(run, trained, name, directory, formats, verify=not no_verify, force=force)
@@ -212,10 +231,15 @@ def export(
     if no_verify and with_properties:
         print(f"--no-verify: not compared with PyTorch: {what_of_properties_is_compared(trained, names)}")
 
+    wanted = False if tabulate is False else intervals or declared.get("tabulate") or bool(tabulate)
+    tabulation = make_tables(trained, wanted)
+    if tabulation is not None:
+        print(f"tables: {tabulation}")
+
     def approve(folders: Sequence[Path]) -> None:
         rejected = directory / f"{name}.parity.md"
         if driver == "kimgnn":
-            approve_exports(folders, trained, rejected)
+            approve_exports(folders, trained, rejected, tabulation=tabulation)
         if with_properties:
             approve_properties(folders, trained, rejected)
 
@@ -226,6 +250,7 @@ def export(
         formats=list(names),
         driver=driver,
         driver_version=declared.get("driver_version"),
+        tabulation=tabulation,
         tarball=declared.get("generate_tarball", False),
         force=force,
         approve=None if no_verify else approve,

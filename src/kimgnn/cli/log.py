@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from unittest.mock import patch
 
 
 def set_up_log() -> None:
     """Log plain lines to the terminal, and import KLIFF without its own log, which makes a file where the user is."""
+    from unittest.mock import patch
+
     from loguru import logger
 
     logger.remove()
