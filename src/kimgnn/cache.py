@@ -22,6 +22,12 @@ NAMES: Final = (STRUCTURES, GRAPHS)
 START_SIZE = 2**30
 """Bytes of address space that a file is mapped into at first; it doubles whenever it is full."""
 
+RESIDENT = 2**28
+"""Bytes read or written after which a process lets go of the file: the pages that it has touched count as its own."""
+
+_AROUND = 2**16
+"""Bytes that the kernel maps around what is touched."""
+
 _CHECKSUM_SIZE = 16
 _MAX_READERS = 1024
 _DAMAGE = (
@@ -90,6 +96,7 @@ class Cache:
         self.path = Path(folder).absolute() / f"{name}.lmdb"
         self._usable = True
         self._writable = True
+        self._touched = 0
         self._with_file(lambda opened: None)  # what is wrong is told now, once for all processes to come
 
     def get(self, key: bytes) -> bytes | None:
@@ -102,6 +109,7 @@ class Cache:
         stored = self._with_file(read)
         if stored is None:
             return None
+        self._touch(len(stored))
         checksum, value = stored[:_CHECKSUM_SIZE], stored[_CHECKSUM_SIZE:]
         if checksum == _checksum(key, value):
             return value
@@ -117,6 +125,7 @@ class Cache:
 
         if self.writable:
             self._with_file(write)
+            self._touch(len(value))
 
     def __contains__(self, key: bytes) -> bool:
         """Whether there is an entry, whole or not."""
@@ -125,6 +134,7 @@ class Cache:
             with opened.environment.begin() as transaction, transaction.cursor() as cursor:
                 return bool(cursor.set_key(key))
 
+        self._touch(0)
         return bool(self._with_file(look))
 
     @property
@@ -241,6 +251,14 @@ class Cache:
     def _forget(self) -> None:
         if opened := _PROCESS.opened.pop(self.path, None):
             opened.environment.close()
+
+    def _touch(self, size: int) -> None:
+        """Count what was read or written, and close the file now and then: its pages leave this process's memory."""
+        self._touched += max(size, _AROUND)
+        if self._touched > RESIDENT:
+            self._touched = 0
+            with _PROCESS.turn:
+                self._forget()
 
     def _remove(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -31,6 +31,12 @@ EDGE_INDEX: Final = "edge_index0"
 SHIFTS: Final = "shifts"
 EDGE_OF_PAIR: Final = "edge_of_pair"
 PAIR_OF_EDGE: Final = "pair_of_edge"
+DISTINCT_EDGES: Final = "distinct_edges"
+DISTINCT_COPIES: Final = "distinct_copies"
+DISTINCT_OF_LENGTH: Final = "distinct_of_length"
+LENGTH_OF_DISTINCT: Final = "length_of_distinct"
+DISTINCT: Final = (DISTINCT_EDGES, DISTINCT_COPIES, DISTINCT_OF_LENGTH, LENGTH_OF_DISTINCT)
+"""What k nearest neighbours have for networks that merge edges, see `kimgnn.transforms.distinct`."""
 TRIPLETS: Final = "triplets"
 CONTRIBUTIONS: Final = "contributions"
 IMAGES: Final = "images"
@@ -64,6 +70,10 @@ FIELDS: Final[dict[str, Field]] = {
     SHIFTS: Field("(n_edges, 3)", "float64", "Å", "added to the receiver's position minus the sender's"),
     EDGE_OF_PAIR: Field("(n_pairs,)", "int64", "", "the first edge of a pair; absent with k nearest neighbours"),
     PAIR_OF_EDGE: Field("(n_edges,)", "int64", "", "the pair of an edge and its reverse; absent likewise"),
+    DISTINCT_EDGES: Field("(n_distinct,)", "int64", "", "first of the edges of one sender, receiver and length"),
+    DISTINCT_COPIES: Field("(n_distinct,)", "int64", "", "how many edges it stands for; k nearest neighbours only"),
+    DISTINCT_OF_LENGTH: Field("(n_lengths,)", "int64", "", "the first distinct edge of a length; likewise"),
+    LENGTH_OF_DISTINCT: Field("(n_distinct,)", "int64", "", "the length of a distinct edge; likewise"),
     TRIPLETS: Field("(2, n_triplets)", "int64", "", "an edge, and one that goes on from it, by which they are sorted"),
     CONTRIBUTIONS: Field("(n_nodes,)", "int64", "", "0 real atom, 1 ghost; +2 for each graph in a batch (KLIFF's)"),
     IMAGES: Field("(n_nodes,)", "int64", "", "the real atom that a node is an image of"),

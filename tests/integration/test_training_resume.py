@@ -96,8 +96,9 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor])
             "training.optimizer.lr_scheduler": {"name": "ReduceLROnPlateau", "args": {"patience": 0, "factor": 0.5}},
             "training.validation_dataset": None,
         },
+        {"training.tabulate": True, "transforms.configuration.kwargs.cutoff": 5.0},
     ],
-    ids=["plain", "EMA and schedule", "plateau without validation"],
+    ids=["plain", "EMA and schedule", "plateau without validation", "tables"],
 )
 def test_killed_in_an_epoch_and_resumed_is_as_if_never_killed(tmp_path, changes):
     """SIGKILL in the middle of an epoch, then resume: the weights are those of an uninterrupted run to 1e-12."""

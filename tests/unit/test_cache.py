@@ -328,3 +328,27 @@ def test_user_folder(monkeypatch):
     assert user_folder() == Path.home() / ".cache" / "kimgnn"
     monkeypatch.setenv("KIMGNN_CACHE", "/own")
     assert user_folder() == Path("/own")
+
+
+def held_of(path: Path) -> int:
+    """Return the memory of this process that is pages of a mapped file, kB."""
+    held, mine = 0, False
+    for line in Path("/proc/self/smaps").read_text().splitlines():
+        if "-" in line.split(" ")[0]:
+            mine = line.endswith(str(path))
+        elif mine and line.startswith("Rss:"):
+            held += int(line.split()[1])
+    return held
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").is_file(), reason="the memory of a mapping is told by Linux")
+def test_pages_of_the_file_do_not_pile_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However much is read, a process holds no more of the file than it is let; what it reads is what was written."""
+    cache = Cache(tmp_path, "graphs")
+    keys = [bytes([index]) * 32 for index in range(64)]
+    for index, key in enumerate(keys):
+        cache.put(key, bytes([index]) * 2**18)
+    for resident, least, most in ((2**28, 12 * 1024, 20 * 1024), (2**20, 0, 4 * 1024)):
+        monkeypatch.setattr(cache_module, "RESIDENT", resident)
+        assert [cache.get(key) for key in keys] == [bytes([index]) * 2**18 for index in range(64)]
+        assert least <= held_of(cache.path) < most

@@ -196,6 +196,30 @@ def test_export_takes_the_name_of_the_manifest(kimgnn: Command, run: Path, tmp_p
     assert "TorchML" in (tmp_path / other / "CMakeLists.txt").read_text()
 
 
+def test_export_with_tables(kimgnn: Command, run: Path, tmp_path: Path) -> None:
+    """The error is told; too few intervals are refused; --no-tabulate overrules the manifest."""
+    arguments = ("export", run, "--no-verify", "--directory", tmp_path, "--force")
+    status, output, _ = kimgnn(*arguments, "--tabulate")
+    assert status == 0
+    told = next(line for line in output.splitlines() if line.startswith("tables: "))
+    readme = tmp_path / NAME / "README.md"
+    assert told.removeprefix("tables: ") in readme.read_text()
+    status, _, messages = kimgnn(*arguments, "--intervals", 5)
+    assert status == 1
+    assert "with tables of 5 intervals, energy differs by" in messages
+    trained = load_checkpoint(run)
+    export = trained.manifest["export"] | {"tabulate": 500}
+    save_checkpoint(tmp_path / "x.ckpt", replace(trained, manifest=trained.manifest | {"export": export}))
+    again = ("export", tmp_path / "x.ckpt", *arguments[2:])
+    assert "tables: splines of 500 intervals" in kimgnn(*again)[1]
+    assert "tables: splines of 500 intervals" in kimgnn(*again, "--tabulate")[1]
+    assert "tables: splines of 600 intervals" in kimgnn(*again, "--intervals", 600)[1]
+    status, output, _ = kimgnn(*again, "--no-tabulate")
+    assert status == 0
+    assert "tables: " not in output
+    assert "| tables |" not in readme.read_text()
+
+
 def test_export_in_several_formats(kimgnn: Command, run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each --format is a KIM model of its own; without the option, the manifest says which."""
     written = {}

@@ -13,11 +13,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kimgnn.fields import ATOMIC_ENERGIES, ENERGY, FORCES, STRESS
+from kimgnn.fields import ATOMIC_ENERGIES, EDGE_INDEX, ENERGY, FORCES, STRESS
 from kimgnn.heads.classification import probabilities
 from kimgnn.heads.property import PropertyHead
 from kimgnn.nn.fusion import ModalityWeights
 from kimgnn.nn.states import StateInput, read_states
+from kimgnn.transforms.batches import Bounds
 from kimgnn.transforms.collate import collate
 
 if TYPE_CHECKING:
@@ -55,6 +56,8 @@ def predict(
     transform: Callable[[Configuration], Any],
     batch_size: int = 32,
     device: str | torch.device = "cpu",
+    max_atoms: int | None = None,
+    max_edges: int | None = None,
 ) -> list[Prediction]:
     """Return one prediction a structure, in their order; the potential is left in the mode it came in.
 
@@ -62,8 +65,10 @@ def predict(
         potential: A `kimgnn.physics.potential.Potential` or ``CoordinatePotential``; it is moved to ``device``.
         configurations: Structures; labels are not looked at.
         transform: Structure to graph, the one that the network was trained with.
-        batch_size: Structures computed at a time.
+        batch_size: Structures computed at a time, at most.
         device: Where to compute.
+        max_atoms: Atoms computed at a time, at most; a structure with more is computed alone.
+        max_edges: Edges likewise.
     """
     was_training = potential.training
     potential.to(device).eval()
@@ -75,10 +80,11 @@ def predict(
         if isinstance(module, ModalityWeights)
     ]
     try:
-        for start in range(0, len(configurations), batch_size):
-            chunk = configurations[start : start + batch_size]
-            batch = collate([transform(configuration) for configuration in chunk]).to(device)
-            sizes = [len(configuration.species) for configuration in chunk]
+        graphs = ((len(configuration.species), transform(configuration)) for configuration in configurations)
+        bounds = Bounds(batch_size, max_atoms, max_edges)
+        for chunk in bounds.batches(graphs, lambda item: (item[0], item[1][EDGE_INDEX].shape[1])):
+            batch = collate([graph for _, graph in chunk]).to(device)
+            sizes = [n_atoms for n_atoms, _ in chunk]
             found = _split(potential, potential(batch, forces=True, stress=True), sizes)
             if weights:  # heads with layers of their own have each their own weights
                 mean = torch.stack(weights).mean(0).tolist()

@@ -7,7 +7,18 @@ from importlib import import_module
 from typing import Any
 
 from kimgnn.errors import Problem, did_you_mean
-from kimgnn.fields import COORDS, EDGE_INDEX, EDGE_OF_PAIR, FIELDS, PAIR_OF_EDGE, PBC, SHIFTS, SPECIES, TRIPLETS
+from kimgnn.fields import (
+    COORDS,
+    DISTINCT,
+    EDGE_INDEX,
+    EDGE_OF_PAIR,
+    FIELDS,
+    PAIR_OF_EDGE,
+    PBC,
+    SHIFTS,
+    SPECIES,
+    TRIPLETS,
+)
 from kimgnn.manifest.dataset import Dataset, LabelWeights
 from kimgnn.manifest.materials_project import check_materials_project
 from kimgnn.manifest.model import CUTOFFS, Model, Transforms
@@ -40,6 +51,8 @@ def check_together(blocks: dict[str, Any]) -> list[Problem]:
         (_heads, ("model",)),
         (_late_fusion, ("model", "training")),
         (_sizes, ("training",)),
+        (_bounds, ("training",)),
+        (_mixed_precision, ("model", "training")),
         (_own_files, ("dataset", "training")),
         (_loss_weights, ("model", "training")),
         (_graph_of_architecture, ("transforms", "model")),
@@ -47,6 +60,7 @@ def check_together(blocks: dict[str, Any]) -> list[Problem]:
         (_input_args, ("transforms", "model")),
         (_driver, ("model", "export")),
         (_formats, ("model", "export")),
+        (_tables, ("model", "export")),
         (check_tuning, ("tuning", "training")),
     ]
     return [
@@ -204,6 +218,28 @@ def _sizes(training: Training) -> Iterator[Problem]:
         yield Problem(f"training.{next(iter(fractions))}", f"with the other fractions this makes {total:g}, above 1")
 
 
+def _bounds(training: Training) -> Iterator[Problem]:
+    if training.batch_size > 1:
+        return
+    for name in ("max_atoms", "max_edges"):
+        if getattr(training, name) is not None:
+            remedy = "Raise batch_size to what small structures may fill a step with, such as 256."
+            message = f"is the most structures in a step, so that training.{name} changes nothing"
+            yield Problem("training.batch_size", message, training.batch_size, "above 1", remedy)
+            return
+
+
+def _mixed_precision(model: Model, training: Training) -> Iterator[Problem]:
+    choice, where = training.mixed_precision, "training.mixed_precision"
+    if choice is not None and model.architecture is None:
+        yield Problem(where, "is for architectures: a module casts what it will itself", choice, "null")
+    elif choice is not None and model.precision != "single":
+        message = f"lies below single precision, and model.precision is {model.precision}"
+        yield Problem(where, message, choice, remedy="Set model.precision to single.")
+    elif choice is not None and training.tabulate:
+        yield Problem(where, "has no digits for tables (training.tabulate)", choice, remedy="Keep one of them.")
+
+
 def _own_files(dataset: Dataset, training: Training) -> Iterator[Problem]:
     if dataset.type in ("colabfit", "materials_project"):
         for name in ("validation_dataset", "test_dataset"):
@@ -280,7 +316,7 @@ def _input_args(transforms: Transforms, model: Model) -> Iterator[Problem]:
     if configuration.name not in ("PeriodicGraph", "RadialGraph") or not model.input_args:
         return
     layers = [f"edge_index{layer}" for layer in range(configuration.kwargs.get("n_layers", 1))]
-    absent = {SPECIES, EDGE_INDEX, TRIPLETS}
+    absent = {SPECIES, EDGE_INDEX, TRIPLETS, *DISTINCT}
     if configuration.name == "RadialGraph":  # newer KLIFFs have shifts, with mic
         absent |= {PBC, EDGE_OF_PAIR, PAIR_OF_EDGE} | ({SHIFTS} if not configuration.kwargs.get("mic") else set())
     known = [*(name for name in FIELDS if name not in absent), *layers]
@@ -309,3 +345,9 @@ def _formats(model: Model, export: Export) -> Iterator[Problem]:
         message = "the TorchML driver runs TorchScript only"
         remedy = "Take driver: kimgnn." if model.architecture else "A module that takes coordinates needs that driver."
         yield Problem("export.formats", message, export.formats, "[torchscript]", remedy)
+
+
+def _tables(model: Model, export: Export) -> Iterator[Problem]:
+    driver = export.driver or ("kimgnn" if model.architecture else "torchml")
+    if driver == "torchml" and export.tabulate is not False:
+        yield Problem("export.tabulate", "the TorchML driver gets no tables", export.tabulate, "false")

@@ -51,6 +51,10 @@ class Export(Block):
         default="001", json_schema_extra={"pattern": "^[0-9]{3}$"}
     )
     """Three digits, in quotes: the version of the TorchML driver that the model asks for."""
+    tabulate: bool | Annotated[int, Field(ge=1)] = False
+    """Write tables of splines in the place of what layers make of distances; a number says how many intervals each has.
+
+    For SchNet, CGCNN (`convolution: gated`) and GAT. The export tells the tables' error, and fails if it is large."""
     generate_tarball: bool = False
     """Also write the model as a .tar.gz."""
 

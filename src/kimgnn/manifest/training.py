@@ -138,7 +138,13 @@ class Training(Block):
     test_dataset: TestSet = TestSet()
     """Which structures are kept for the end."""
     batch_size: Annotated[int, Field(ge=1)] = 1
-    """Structures in a step."""
+    """Structures in a step, at most."""
+    max_atoms: Annotated[int, Field(ge=1)] | None = None
+    """Atoms in a step, at most; a structure with more is alone in its batch. Any number when absent.
+
+    With this or `max_edges`, `batch_size` is the largest number of structures."""
+    max_edges: Annotated[int, Field(ge=1)] | None = None
+    """Edges of the graphs in a step, at most, likewise."""
     epochs: Annotated[int, Field(ge=1)] = 10000
     """Passes through the training set, at most."""
     num_workers: Annotated[int, Field(ge=0)] = 0
@@ -147,8 +153,19 @@ class Training(Block):
     """Epochs between the checkpoints that are kept (best and last always are)."""
     early_stopping: Annotated[EarlyStopping | None, BeforeValidator(_switch)] = None
     """When to stop before the last epoch; `true` takes the defaults, `false` never does."""
+    mixed_precision: Literal["bf16", "fp16"] | None = None
+    """Compute the products of the trunk's layers with 16 bits in training steps; with those of the weights when absent.
+
+    Weights, heads, sums, validation and exports keep theirs (`model.precision: single`). `fp16` needs a CUDA device.
+    `kimgnn bench precision` says what it gains and costs."""
     gradient_clip: Positive | None = None
     """Largest norm of the gradient; not clipped when absent."""
+    tabulate: bool = False
+    """Evaluate what layers make of distances at the sites of splines in training steps: for SchNet, CGCNN and GAT.
+
+    The more pairs of atoms a batch has, and with forces, the more is saved. The weights are those of the network, and
+    whatever is validated, saved and exported is the network without splines; their error is logged, and a large one
+    ends training."""
     strategy: Literal["auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook"] = "auto"
     """How processes work together."""
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"

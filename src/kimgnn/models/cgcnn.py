@@ -1,14 +1,14 @@
 """CGCNN: crystal graph convolutions (Xie & Grossman, Phys. Rev. Lett. 120, 145301, 2018)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from kimgnn.models.convolutions import ConvolutionOptions, ConvolutionTrunk, reset_as_one, why_not_smooth
 from kimgnn.nn.activations import make_activation
-from kimgnn.nn.layer_edges import LayerEdges, of_edges
+from kimgnn.nn.layer_edges import LayerEdges, of_edges, strengths_of
 from kimgnn.nn.normalization import make_normalization
 
 
@@ -50,6 +50,8 @@ class GatedConvolution(nn.Module):
     on the edge. The first half of its outputs is that of W_f, the second of W_s.
     """
 
+    distance_map: ClassVar = "of_distance"
+
     def __init__(self, options: CGCNNOptions) -> None:
         super().__init__()
         hidden, gaussians = options.hidden_channels, options.gaussians
@@ -66,16 +68,17 @@ class GatedConvolution(nn.Module):
 
     def forward(self, x: Tensor, edges: LayerEdges) -> Tensor:
         """Return new features ``(n_receivers, hidden_channels)`` of the first nodes; ``x`` has all that they hear."""
-        sender, receiver, basis, envelope, n_receivers, pair_of_edge = edges
+        sender, receiver, basis, _, n_receivers, pair_of_edge, copies = edges
         own = x[:n_receivers]
         # In place: a batch has so many edges that new memory for each sum takes longer than the sum.
         z = self.of_sender(x).index_select(0, sender)
         z += self.of_receiver(own).index_select(0, receiver)
         z += of_edges(self.of_distance(basis), pair_of_edge)
-        gate, core = self.normalize_messages(z).chunk(2, dim=1)
+        gate, core = self.normalize_messages(z, copies).chunk(2, dim=1)
         messages = torch.sigmoid(gate) * self.activation(core)
-        if envelope is not None:
-            messages = messages * of_edges(envelope, pair_of_edge).unsqueeze(-1)
+        strengths = strengths_of(edges)
+        if strengths is not None:
+            messages = messages * strengths
         summed = messages.new_zeros(n_receivers, messages.shape[1]).index_add(0, receiver, messages)
         return self.output(own + self.normalize_sum(summed))
 
@@ -95,12 +98,11 @@ class SharedConvolution(nn.Module):
 
     def forward(self, x: Tensor, edges: LayerEdges) -> Tensor:
         """Return new features ``(n_receivers, hidden_channels)`` of the first nodes; ``x`` has all that they hear."""
-        sender, receiver, basis, envelope, n_receivers, pair_of_edge = edges
-        senders, distances = x.index_select(0, sender), basis
-        if envelope is not None:
-            distances = distances * envelope.unsqueeze(-1)
-            senders = senders * of_edges(envelope, pair_of_edge).unsqueeze(-1)
-        distances = of_edges(distances, pair_of_edge)
+        sender, receiver, basis, _, n_receivers, pair_of_edge, _ = edges
+        senders, distances = x.index_select(0, sender), of_edges(basis, pair_of_edge)
+        strengths = strengths_of(edges)
+        if strengths is not None:
+            senders, distances = senders * strengths, distances * strengths
         heard = x.new_zeros(n_receivers, x.shape[1]).index_add(0, receiver, senders)
         measured = x.new_zeros(n_receivers, distances.shape[1]).index_add(0, receiver, distances)
         return self.activation(

@@ -66,7 +66,10 @@ class ConvolutionTrunk(nn.Module):
         num_layers: Message-passing layers; the reach is ``num_layers * cutoff``.
         cutoff: Å.
         out_channels: Features of a node.
+        merges_edges: It takes `GraphInputs.copies`.
     """
+
+    merges_edges = True
 
     def __init__(
         self, options: ConvolutionOptions, make_convolution: Callable[[], nn.Module], num_convolutions: int

@@ -1,14 +1,14 @@
 """GAT: graph attention with distances (Veličković et al., ICLR 2018), by GATv2's scores (Brody et al., ICLR 2022)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from kimgnn.models.convolutions import ConvolutionOptions, ConvolutionTrunk, reset_as_one, why_not_smooth
 from kimgnn.nn.activations import LeakyReLU, make_activation
-from kimgnn.nn.layer_edges import LayerEdges, of_edges
+from kimgnn.nn.layer_edges import LayerEdges, of_edges, strengths_of
 from kimgnn.nn.normalization import make_normalization
 
 
@@ -67,6 +67,8 @@ class AttentionConvolution(nn.Module):
     in both, so that all is smooth where the last neighbour leaves; without neighbours an atom attends to itself alone.
     """
 
+    distance_map: ClassVar = "of_distance"
+
     def __init__(self, options: GATOptions) -> None:
         super().__init__()
         hidden = options.hidden_channels
@@ -87,7 +89,7 @@ class AttentionConvolution(nn.Module):
 
     def forward(self, x: Tensor, edges: LayerEdges) -> Tensor:
         """Return new features ``(n_receivers, hidden_channels)`` of the first nodes; ``x`` has all that they hear."""
-        sender, receiver, basis, envelope, n_receivers, pair_of_edge = edges
+        sender, receiver, basis, _, n_receivers, pair_of_edge, _ = edges
         own = x[:n_receivers]
         asked, told = self.of_receiver(own), self.of_sender(x)
         own_message, message = told[:n_receivers], told.index_select(0, sender)
@@ -100,8 +102,9 @@ class AttentionConvolution(nn.Module):
         largest = own_scores.detach().scatter_reduce(0, index, scores.detach(), "amax")
         weights = torch.exp(scores - largest.index_select(0, receiver))
         own_weights = torch.exp(own_scores - largest)
-        if envelope is not None:
-            weights = weights * of_edges(envelope, pair_of_edge).unsqueeze(-1)
+        strengths = strengths_of(edges)
+        if strengths is not None:
+            weights = weights * strengths
         heard = message.new_zeros(n_receivers, message.shape[1])
         heard = heard.index_add(0, receiver, self.of_heads(weights) * message)
         heard = heard + self.of_heads(own_weights) * own_message

@@ -99,6 +99,7 @@ class Network(nn.Module):
         spec: What it was built from.
         uses_triplets: The trunk takes `GraphInputs.triplets`.
         angle_cutoff: Å; of edges up to this length.
+        merges_edges: The trunk takes `GraphInputs.copies`.
         state_inputs: Names of the columns of `GraphInputs.states` that the trunk takes, in their order.
     """
 
@@ -111,6 +112,7 @@ class Network(nn.Module):
         self.cutoff = trunk.cutoff
         self.uses_triplets: bool = getattr(trunk, "uses_triplets", False)
         self.angle_cutoff: float = getattr(trunk, "angle_cutoff", 0.0)
+        self.merges_edges: bool = getattr(trunk, "merges_edges", False)
         self.state_inputs = tuple(state.name for state in state_inputs_of(spec.options))
 
     def potential_refusal(self) -> str:

@@ -1,8 +1,9 @@
 """SchNet: continuous-filter convolutions (Schütt et al., J. Chem. Phys. 148, 241722, 2018)."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
+import torch
 from torch import Tensor, nn
 
 from kimgnn.nn.activations import ShiftedSoftplus
@@ -13,6 +14,8 @@ from kimgnn.nn.inputs import GraphInputs
 from kimgnn.nn.layer_edges import LayerEdges, edges_of_layer, lengths_of, of_edges
 from kimgnn.nn.mlp import draw_xavier
 from kimgnn.nn.options import Options
+from kimgnn.nn.pair_convolution import PairEnds, pair_convolution, pair_ends
+from kimgnn.nn.tables import Table
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class SchNetOptions(Options):
 class Interaction(nn.Module):
     """One interaction block: filter from distances, convolution, update (the paper's figure 2, middle)."""
 
+    distance_map: ClassVar = "filter"
+
     def __init__(self, options: SchNetOptions) -> None:
         super().__init__()
         hidden, filters = options.hidden_channels, options.num_filters
@@ -66,15 +71,26 @@ class Interaction(nn.Module):
         self.to_filters = nn.Linear(hidden, filters, bias=False)
         self.update = nn.Sequential(nn.Linear(filters, hidden), ShiftedSoftplus(), nn.Linear(hidden, hidden))
 
-    def forward(self, x: Tensor, edges: LayerEdges) -> Tensor:
-        """Return the change of the first ``n_receivers`` rows of ``x`` ``(n_nodes, hidden_channels)``."""
-        sender, receiver, basis, envelope, n_receivers, pair_of_edge = edges
-        weights = self.filter(basis)
+    def forward(self, x: Tensor, edges: LayerEdges, ends: PairEnds | None = None) -> Tensor:
+        """Return the change of the first ``n_receivers`` rows of ``x`` ``(n_nodes, hidden_channels)``.
+
+        Args:
+            x: Features.
+            edges: Of the layer.
+            ends: The atoms of the pairs, where edges are no more than those pairs, there and back.
+        """
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            if isinstance(self.filter, Table) and edges.pair_of_edge is not None and edges.copies is None:
+                return self.update(self.filter.sum_of_messages(self.to_filters(x), edges))
+        weights, features, envelope = self.filter(edges.basis), self.to_filters(x), edges.envelope
         if envelope is not None:  # SchNet always has one
             weights = weights * envelope.unsqueeze(-1)
-        weights = of_edges(weights, pair_of_edge)
-        messages = self.to_filters(x).index_select(0, sender) * weights
-        summed = messages.new_zeros(n_receivers, messages.shape[1]).index_add(0, receiver, messages)
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            if ends is not None and features.dtype == weights.dtype:  # else they are of mixed precision
+                return self.update(pair_convolution(weights, features, ends))
+        weights = of_edges(weights, edges.pair_of_edge)
+        messages = features.index_select(0, edges.sender) * weights
+        summed = messages.new_zeros(edges.n_receivers, messages.shape[1]).index_add(0, edges.receiver, messages)
         return self.update(summed)
 
 
@@ -120,8 +136,12 @@ class SchNet(nn.Module):
         x = self.embedding(inputs.z)
         lengths = lengths_of(inputs, x.dtype)
         basis, envelope = self.basis(lengths), self.envelope(lengths)
+        ends: PairEnds | None = None
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            if self.training:
+                ends = pair_ends(inputs)
         # B905: TorchScript's zip has no strict.
         for layer, (interaction, condition) in enumerate(zip(self.interactions, self.conditions)):  # noqa: B905
-            change = interaction(x, edges_of_layer(inputs, layer, basis, envelope))
+            change = interaction(x, edges_of_layer(inputs, layer, basis, envelope), ends)
             x = condition(x[: inputs.node_counts[layer]] + change, inputs.composition, inputs.node_graph)
         return x

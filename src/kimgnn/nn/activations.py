@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,25 @@ class ShiftedSoftplus(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply element by element; any shape."""
         # Above the threshold torch returns x itself; at 40 the step is below float64's rounding.
+        if not torch.jit.is_scripting():  # type: ignore[attr-defined]
+            if self.training:
+                softplus: Tensor = _Softplus.apply(x, torch.sigmoid(x))  # type: ignore[no-untyped-call]
+                return softplus - self.shift.to(x.dtype)
         return functional.softplus(x, 1.0, 40.0).sub_(self.shift.to(x.dtype))
+
+
+class _Softplus(torch.autograd.Function):
+    """``ln(1 + e^x)``, given its slope: torch's second derivative is nine operations, that of the slope is one."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(slope)
+        return functional.softplus(x, 1.0, 40.0)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return grad * slope, None
 
 
 class LeakyReLU(nn.Module):

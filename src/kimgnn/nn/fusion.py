@@ -159,7 +159,7 @@ class FusedTrunk(nn.Module):
         ).to(dtype)
         self.num_layers, self.cutoff = trunk.num_layers, trunk.cutoff
         self.out_channels = trunk.out_channels
-        for name in ("uses_triplets", "angle_cutoff"):  # of trunks that see bond angles
+        for name in ("uses_triplets", "angle_cutoff", "merges_edges"):  # of some trunks
             if hasattr(trunk, name):
                 setattr(self, name, getattr(trunk, name))
         self.mix: nn.Module | None = None
@@ -199,6 +199,7 @@ class FusedTrunk(nn.Module):
                 inputs.n_graphs,
                 inputs.states,
                 composition,
+                inputs.copies,
             )
         )
         if self.mix is not None:

@@ -23,6 +23,8 @@ class GraphInputs(NamedTuple):
         n_graphs: Number of structures.
         states: ``(n_graphs, n_states)`` float64, what is known of a structure besides its atoms, such as a temperature.
         composition: ``(n_graphs, n_channels)``, an encoding of the composition, for trunks that depend on one.
+        copies: ``(n_edges,)`` int64, how many edges of one sender, receiver and length each of these stands for, of
+            trunks that say they merge edges; ``pairs`` are then edges of one length. ``None`` for one each.
     """
 
     z: Tensor
@@ -36,3 +38,4 @@ class GraphInputs(NamedTuple):
     n_graphs: int = 1
     states: Tensor | None = None
     composition: Tensor | None = None
+    copies: Tensor | None = None

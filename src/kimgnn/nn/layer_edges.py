@@ -18,6 +18,7 @@ class LayerEdges(NamedTuple):
         envelope: ``(n_edges,)``, or of the pairs likewise; ``None`` where there is none.
         n_receivers: Nodes, from the first, that are updated.
         pair_of_edge: ``(n_edges,)`` int64; ``None`` where edges form no pairs.
+        copies: ``(n_edges,)``, how many edges each stands for; ``None`` for one each.
     """
 
     sender: Tensor
@@ -26,6 +27,7 @@ class LayerEdges(NamedTuple):
     envelope: Tensor | None
     n_receivers: int
     pair_of_edge: Tensor | None
+    copies: Tensor | None = None
 
 
 def lengths_of(inputs: GraphInputs, dtype: torch.dtype) -> Tensor:
@@ -46,6 +48,9 @@ def edges_of_layer(inputs: GraphInputs, layer: int, basis: Tensor, envelope: Ten
     envelope_of_layer: Tensor | None = None
     if envelope is not None:
         envelope_of_layer = envelope[:n_lengths]
+    copies = inputs.copies
+    if copies is not None:
+        copies = copies[:n_edges].to(basis.dtype)
     return LayerEdges(
         inputs.edge_index[0][:n_edges],
         inputs.edge_index[1][:n_edges],
@@ -53,7 +58,17 @@ def edges_of_layer(inputs: GraphInputs, layer: int, basis: Tensor, envelope: Ten
         envelope_of_layer,
         inputs.node_counts[layer],
         pair_of_edge,
+        copies,
     )
+
+
+def strengths_of(edges: LayerEdges) -> Tensor | None:
+    """Return what the messages of edges are multiplied with, ``(n_edges, 1)``, or ``None`` for nothing."""
+    envelope, copies = edges.envelope, edges.copies
+    if envelope is None:
+        return None if copies is None else copies.unsqueeze(-1)
+    strengths = of_edges(envelope, edges.pair_of_edge)
+    return (strengths if copies is None else strengths * copies).unsqueeze(-1)
 
 
 def of_edges(values: Tensor, pair_of_edge: Tensor | None) -> Tensor:

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional
 
 BESIDE = 5
 """Values that are needed beyond each end."""
 
-_POWERS = (
+POWERS = (
     (1, 26, 66, 26, 1, 0),
     (-5, -50, 0, 50, 5, 0),
     (10, 20, -60, 20, 10, 0),
@@ -37,6 +38,9 @@ def sites(cutoff: float, intervals: int) -> Tensor:
 
 def coefficients_of(values: Tensor) -> Tensor:
     """Return the coefficients ``(intervals + 5, channels)`` of the spline through values at `sites`."""
+    if torch.is_grad_enabled() and values.requires_grad:
+        result: Tensor = _Coefficients.apply(values)  # type: ignore[no-untyped-call]
+        return result
     second = _second_difference(values)
     fourth = _second_difference(second)
     sixth = _second_difference(fourth)
@@ -58,11 +62,51 @@ def spline(lengths: Tensor, coefficients: Tensor, spacing: float, order: int = 0
     Returns:
         ``(n, channels)``, in the coefficients' precision.
     """
-    first, weights = basis_at(lengths.detach(), coefficients.shape[0] - 5, spacing, order)
-    result: Tensor = _SparseProduct.apply(first, weights.to(coefficients.dtype), coefficients)  # type: ignore[no-untyped-call]
-    if torch.is_grad_enabled() and lengths.requires_grad:
-        result = result + _ByLength.apply(lengths, [coefficients], spacing, order)  # type: ignore[no-untyped-call]
-    return result
+    return Places(lengths, coefficients.shape[0] - 5, spacing).spline(coefficients, order)
+
+
+class Places:
+    """Where distances are in tables of one size: what is found once for all of these.
+
+    Args:
+        lengths: ``(n,)`` Å, from 0.
+        intervals: Of the tables.
+        spacing: Å between two values.
+        skipped: Intervals, from the first, in which there is no distance, and whose coefficients the tables leave out.
+    """
+
+    def __init__(self, lengths: Tensor, intervals: int, spacing: float, skipped: int = 0) -> None:
+        self.lengths = lengths
+        self._intervals = intervals
+        self._spacing = spacing
+        self._skipped = skipped
+        self._found: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._columns: tuple[Tensor, Tensor, Tensor] | None = None
+
+    def spline(self, coefficients: Tensor, order: int = 0) -> Tensor:
+        """Return a spline, or a derivative of it, as `spline` does, of ``(intervals - skipped + 5, channels)``."""
+        result: Tensor = _SparseProduct.apply(coefficients, *self._matrix(order, coefficients.dtype))  # type: ignore[no-untyped-call]
+        if torch.is_grad_enabled() and self.lengths.requires_grad:
+            result = result + _ByLength.apply(self.lengths, [coefficients], self, order)  # type: ignore[no-untyped-call]
+        return result
+
+    def _matrix(self, order: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Return the matrix from coefficients to values, ``(n, rows)``, and its transpose."""
+        if (order, dtype) not in self._found:
+            first, weights = basis_at(self.lengths.detach(), self._intervals, self._spacing, order)
+            rows, weights = self._intervals - self._skipped + 5, weights.to(dtype).reshape(-1)
+            n = first.shape[0]
+            columns = ((first - self._skipped).unsqueeze(1) + torch.arange(6, device=first.device)).reshape(-1)
+            if self._columns is None:
+                by_column = torch.argsort(columns, stable=True)
+                ends = torch.searchsorted(columns[by_column], torch.arange(rows + 1, device=first.device))
+                self._columns = ends, torch.div(by_column, 6, rounding_mode="floor"), by_column
+            ends, row_of, by_column = self._columns
+            self._found[order, dtype] = (
+                _sparse(torch.arange(0, 6 * n + 1, 6, device=first.device), columns, weights, (n, rows)),
+                _sparse(ends, row_of, weights[by_column], (rows, n)),
+            )
+        return self._found[order, dtype]
 
 
 def basis_at(lengths: Tensor, intervals: int, spacing: float, order: int = 0) -> tuple[Tensor, Tensor]:
@@ -79,7 +123,7 @@ def basis_at(lengths: Tensor, intervals: int, spacing: float, order: int = 0) ->
         powers.append(powers[-1] * inside)
     for _ in range(order):
         powers = [torch.zeros_like(inside), *[(k + 1) / spacing * power for k, power in enumerate(powers[:-1])]]
-    of_powers = torch.tensor(_POWERS, dtype=lengths.dtype, device=lengths.device) / 120.0
+    of_powers = torch.tensor(POWERS, dtype=lengths.dtype, device=lengths.device) / 120.0
     weights = torch.stack(powers, dim=1) @ of_powers
     if order > 0:
         weights = weights * (place <= intervals).unsqueeze(1)
@@ -90,20 +134,30 @@ def _second_difference(values: Tensor) -> Tensor:
     return values[2:] - 2.0 * values[1:-1] + values[:-2]
 
 
+class _Coefficients(torch.autograd.Function):
+    """`coefficients_of`, whose sums of seven values are the same forwards and backwards."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        return coefficients_of(values.detach())
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        return coefficients_of(functional.pad(grad, (0, 0, 6, 6)))
+
+
 class _SparseProduct(torch.autograd.Function):
     """Weighted sums of six rows of a table, derived by the table alone, and once: the weights are not followed."""
 
     @staticmethod
-    def forward(ctx: Any, first: Tensor, weights: Tensor, table: Tensor) -> Tensor:
-        matrix = _sparse(first, weights, table.shape[0])
-        ctx.save_for_backward(matrix)
+    def forward(ctx: Any, table: Tensor, matrix: Tensor, transpose: Tensor) -> Tensor:
+        ctx.transpose = transpose
         return matrix @ table
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[None, None, Tensor]:
-        (matrix,) = ctx.saved_tensors
-        return None, None, matrix.t() @ grad
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        return ctx.transpose @ grad, None, None
 
 
 class _ByLength(torch.autograd.Function):
@@ -113,25 +167,18 @@ class _ByLength(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, lengths: Tensor, held: list[Tensor], spacing: float, order: int) -> Tensor:
-        ctx.save_for_backward(lengths)
-        ctx.held, ctx.spacing, ctx.order = held, spacing, order
+    def forward(ctx: Any, lengths: Tensor, held: list[Tensor], places: Places, order: int) -> Tensor:
+        ctx.held, ctx.places, ctx.order = held, places, order
         return held[0].new_zeros(()).expand(lengths.shape[0], held[0].shape[1])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (lengths,) = ctx.saved_tensors
-        slope = spline(lengths, ctx.held[0], ctx.spacing, ctx.order + 1)
-        return (grad * slope).sum(dim=1).to(lengths.dtype), None, None, None
+        slope = ctx.places.spline(ctx.held[0], ctx.order + 1)
+        return (grad * slope).sum(dim=1).to(ctx.places.lengths.dtype), None, None, None
 
 
-def _sparse(first: Tensor, weights: Tensor, rows: int) -> Tensor:
-    """Return the matrix ``(n, rows)`` of the weights, six a row."""
-    n = first.shape[0]
-    six = torch.arange(6, device=first.device)
-    ends = torch.arange(0, 6 * n + 1, 6, device=first.device)
+def _sparse(ends: Tensor, columns: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
+    """Return a matrix in compressed rows."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Sparse", UserWarning)  # that their interface may change
-        return torch.sparse_csr_tensor(
-            ends, (first.unsqueeze(1) + six).reshape(-1), weights.reshape(-1), (n, rows), check_invariants=False
-        )
+        return torch.sparse_csr_tensor(ends, columns, values, size, check_invariants=False)

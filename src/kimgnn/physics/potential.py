@@ -12,11 +12,15 @@ from kimgnn.fields import (
     CELL,
     CONTRIBUTIONS,
     COORDS,
+    DISTINCT_COPIES,
+    DISTINCT_EDGES,
+    DISTINCT_OF_LENGTH,
     EDGE_INDEX,
     EDGE_OF_PAIR,
     ENERGY,
     FORCES,
     IMAGES,
+    LENGTH_OF_DISTINCT,
     PAIR_OF_EDGE,
     SHIFTS,
     STRESS,
@@ -53,6 +57,7 @@ class EdgeNetwork(Protocol):
     num_layers: int
     heads: nn.ModuleDict
     state_inputs: tuple[str, ...]
+    merges_edges: bool
 
     def __call__(self, inputs: GraphInputs) -> dict[str, Tensor]:
         """Return what each head says: ``energy`` are atomic energies, ``(n_nodes,)`` float64, eV."""
@@ -88,13 +93,22 @@ class Potential(nn.Module):
         cell = graph[CELL].view(-1, 3, 3)
         derive = (forces or stress) and self.has_energy
         with torch.set_grad_enabled(torch.is_grad_enabled() or derive):
+            shifts = graph[SHIFTS]
+            merged = not derive and self.network.merges_edges and DISTINCT_EDGES in graph
+            if merged:  # a derivative tells edges of one length apart
+                edge_index = edge_index.index_select(1, graph[DISTINCT_EDGES])
+                shifts = shifts.index_select(0, graph[DISTINCT_EDGES])
+                n_edges = edge_index.shape[1]
             sender, receiver = edge_index[0], edge_index[1]
-            vectors = coords.index_select(0, receiver) - coords.index_select(0, sender) + graph[SHIFTS]
+            vectors = coords.index_select(0, receiver) - coords.index_select(0, sender) + shifts
             vectors.requires_grad_(derive)
             layers = self.network.num_layers
-            pairs, triplets = None, None
+            pairs, triplets, copies = None, None, None
             if EDGE_OF_PAIR in graph:
                 pairs = (graph[EDGE_OF_PAIR], graph[PAIR_OF_EDGE], [graph[EDGE_OF_PAIR].shape[0]] * layers)
+            if merged:
+                copies, of_length = graph[DISTINCT_COPIES], graph[DISTINCT_OF_LENGTH]
+                pairs = (of_length, graph[LENGTH_OF_DISTINCT], [of_length.shape[0]] * layers)
             if TRIPLETS in graph:
                 first, second = graph[TRIPLETS]
                 triplets = (first, second, [first.shape[0]] * layers)
@@ -111,6 +125,7 @@ class Potential(nn.Module):
                     node_graph,
                     n_graphs,
                     states_of(graph, self.network.state_inputs),
+                    copies=copies,
                 )
             )
             if self.has_energy:

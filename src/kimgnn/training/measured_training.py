@@ -43,7 +43,7 @@ def train_once(manifest: Mapping[str, Any], structures: str) -> dict[str, Any]:
 
     Returns:
         ``metrics`` on the test set; ``seconds`` of all ``epochs``, validation included, and of the forests of late
-        fusion; ``parameters``;
+        fusion; ``steps`` of the optimizer; ``parameters``;
         ``memory``, the process's largest, until training ended, and ``gpu_memory`` of tensors, MiB; ``device``;
         ``loss``, the lowest of the validation (of training, without one); ``balance``, what a learned balance
         multiplies each term with; ``late_weights``, of the network beside a forest; ``run``, its directory inside the
@@ -67,6 +67,7 @@ def train_once(manifest: Mapping[str, Any], structures: str) -> dict[str, Any]:
         "metrics": {name: float(value) for name, value in metrics.items()},
         "seconds": sum(clock.seconds) + trainer.forest_seconds,
         "epochs": len(clock.seconds),
+        "steps": trainer.pl_trainer.global_step,
         "parameters": sum(parameter.numel() for parameter in trainer.potential.parameters()),
         "memory": memory,
         "gpu_memory": torch.cuda.max_memory_allocated(device) / 2**20 if device.type == "cuda" else None,

@@ -59,14 +59,17 @@ from kimgnn.training.label_scales import LabelScale, fit_label_scales
 from kimgnn.training.late_fusion import check_late_fusion, fit_forests, remove_forests
 from kimgnn.training.lightning_run import calm, choose_accelerator, fit
 from kimgnn.training.losses import Loss, label_weights
+from kimgnn.training.mixed_precision import ScaledLoss, cast_in_training, check_device
 from kimgnn.training.module import TrainingModule, make_optimizer, make_scheduler
 from kimgnn.training.networks import fit_spec, load_torchscript, set_composition, set_element_features
 from kimgnn.training.run_directory import RunDirectory, open_run_directory, process_rank
 from kimgnn.training.spreads import label_spreads, target_spreads
+from kimgnn.training.tables import StepTables
 from kimgnn.training.targets import has_target, labels_read, require_states, state_specs, target_spec
 from kimgnn.training.task_balance import LearnedBalance
 from kimgnn.transforms.graph_cache import CachedTransform, with_cache
 from kimgnn.transforms.radial_graph import radial_graph
+from kimgnn.verify.tabulation import tabulate
 
 SPLITS = {"train": "train", "validation": "val", "test": "test"}
 """The parts of the data, as `evaluate` takes them -> as they are called in files and metrics."""
@@ -211,6 +214,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             monitor=self._monitor(),
             description=self._description(),
             balance=self._balance(loss),
+            tables=StepTables(self.model) if self.training_manifest["tabulate"] else None,
         )
 
     def setup_optimizer(self) -> None:
@@ -253,6 +257,8 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             batch_size=self.training_manifest["batch_size"],
             num_workers=num_workers,
             seed=self.workspace["seed"],
+            max_atoms=self.training_manifest["max_atoms"],
+            max_edges=self.training_manifest["max_edges"],
         )
 
     def _tb_logger(self) -> TensorBoardLogger:
@@ -296,16 +302,18 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
 
     def _get_pl_trainer(self) -> Trainer:
         training = self.training_manifest
+        mixed, accelerator = training["mixed_precision"], choose_accelerator(training["accelerator"])
+        check_device(mixed, accelerator)
         with calm():
             trainer = Trainer(
                 logger=[self.tb_logger, self.csv_logger],
                 max_epochs=training["epochs"],
-                accelerator=choose_accelerator(training["accelerator"]),
+                accelerator=accelerator,
                 strategy=training["strategy"],
                 devices=training["devices"],
                 num_nodes=int(os.environ.get("SLURM_JOB_NUM_NODES", 1)),
                 callbacks=self.callbacks,
-                plugins=[AtomicCheckpointIO()],
+                plugins=[AtomicCheckpointIO(), *([ScaledLoss()] if mixed == "fp16" else [])],
                 gradient_clip_val=training["gradient_clip"],
                 inference_mode=False,
                 use_distributed_sampler=False,
@@ -412,19 +420,21 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         checkpoint = self._best_checkpoint()
         entry = checkpoint[ENTRY]
         network = self._with_weights(checkpoint)
+        trained = Checkpoint(
+            network.network if isinstance(network, Potential) else network,  # type: ignore[arg-type]
+            entry["transform"],
+            entry["manifest"],
+            entry["metrics"],
+            entry["data"],
+        )
         folder = export_portable_model(
-            Checkpoint(
-                network.network if isinstance(network, Potential) else network,  # type: ignore[arg-type]
-                entry["transform"],
-                entry["manifest"],
-                entry["metrics"],
-                entry["data"],
-            ),
+            trained,
             name,
             path or export["model_path"] or "kim-model",
             formats=export["formats"],
             driver=export["driver"] or ("torchml" if self.spec is None else "kimgnn"),
             driver_version=export["driver_version"],
+            tabulation=tabulate(trained, export["tabulate"]),
             tarball=export["generate_tarball"],
             force=True,
         )
@@ -561,6 +571,8 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             set_element_features(self.model, (item for part in self.splits.values() for item in part))
             set_composition(self.model, self.splits["train"])
             check_late_fusion(self.model, self.splits["train"], self.splits["validation"])
+            if mixed := self.training_manifest["mixed_precision"]:
+                cast_in_training(self.model, mixed)
             return Potential(self.model)
         if self.model is None:
             self.model = load_torchscript(self.model_manifest["model_path"])
@@ -640,8 +652,9 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         return potential.eval()
 
     def _predict(self, configurations: Sequence[Configuration], potential: nn.Module | None = None) -> list[Prediction]:
+        bounds = [self.training_manifest[name] for name in ("max_atoms", "max_edges")]
         batch_size, device = self.training_manifest["batch_size"], self.pl_trainer.strategy.root_device
-        return predict(potential or self.best_potential(), configurations, self.graph_of, batch_size, device)
+        return predict(potential or self.best_potential(), configurations, self.graph_of, batch_size, device, *bounds)
 
     def _write_report(self) -> None:
         splits = {

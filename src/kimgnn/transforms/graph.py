@@ -47,15 +47,21 @@ class AtomGraph(PyGGraph):
         # KLIFF's max(images) + 1 has no value for a graph without nodes.
         if key == fields.IMAGES:
             return int(value.max()) + 1 if len(value) else 0
-        if key in (fields.EDGE_OF_PAIR, fields.TRIPLETS):
+        if key in (fields.EDGE_OF_PAIR, fields.TRIPLETS, fields.DISTINCT_EDGES):
             return self[fields.EDGE_INDEX].shape[1]
         if key == fields.PAIR_OF_EDGE:
             return self[fields.EDGE_OF_PAIR].shape[0]
+        if key == fields.DISTINCT_COPIES:
+            return 0
+        if key == fields.DISTINCT_OF_LENGTH:
+            return self[fields.DISTINCT_EDGES].shape[0]
+        if key == fields.LENGTH_OF_DISTINCT:
+            return self[fields.DISTINCT_OF_LENGTH].shape[0]
         return super().__inc__(key, value, *args, **kwargs)
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the fields that are tensors, which are all but the number of nodes."""
-        return {name: value for name, value in self._store.items() if isinstance(value, Tensor)}
+        return {name: value for name, value in self._store._mapping.items() if isinstance(value, Tensor)}
 
     def to_dict(self) -> dict[str, NDArray[Any]]:
         """Return every field as a NumPy array; `from_dict` is the way back."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from kimgnn import fields
 from kimgnn.errors import DataError, ExportError, ManifestError, did_you_mean
+from kimgnn.transforms.distinct import distinct_edges
 from kimgnn.transforms.graph import AtomGraph, attach_labels, check_species, configuration_name
 from kimgnn.transforms.structure import Edges, Structure
 
@@ -86,6 +87,10 @@ class GraphTransform(ConfigurationTransform):
         graph[fields.SHIFTS] = torch.from_numpy(edges.shifts)
         if edges.pairs is not None:
             graph[fields.EDGE_OF_PAIR], graph[fields.PAIR_OF_EDGE] = map(torch.from_numpy, edges.pairs)
+        elif edges.triplets is None:
+            distinct = map(torch.from_numpy, distinct_edges(edges, structure.coords))
+            graph[fields.DISTINCT_EDGES], graph[fields.DISTINCT_COPIES] = next(distinct), next(distinct)
+            graph[fields.DISTINCT_OF_LENGTH], graph[fields.LENGTH_OF_DISTINCT] = distinct
         if edges.triplets is not None:
             graph[fields.TRIPLETS] = torch.from_numpy(edges.triplets)
         edge_index = torch.from_numpy(edges.edge_index)

@@ -178,6 +178,14 @@ def test_early_stopping_may_be_a_switch(given, kept):
     assert load_manifest(schnet(training={"early_stopping": given})).to_dict()["training"]["early_stopping"] == kept
 
 
+@pytest.mark.parametrize("given", [True, False, 500, 1])
+def test_tables_are_a_switch_or_a_number(given):
+    """`1` is a number of intervals, not `true`."""
+    kept = load_manifest(schnet(export={"tabulate": given})).export.tabulate
+    assert kept == given
+    assert type(kept) is type(given)
+
+
 def test_extra_keys_pass_with_a_warning():
     """`extra` reaches KLIFF as plain keys of its block, with a warning, and survives another load."""
     with pytest.warns(UserWarning, match=r"training\.loss\.extra: passed on unchecked: beta"):

@@ -334,6 +334,14 @@ CASES = {
         {"model": {"input_args": ["z"]}},
         "model.input_args: belongs to a module given to the trainer",
     ),
+    "TorchML with tables": (
+        {"export": {"driver": "torchml", "tabulate": True}},
+        "export.tabulate: the TorchML driver gets no tables (got True). Allowed: false.",
+    ),
+    "tables of nothing": (
+        {"export": {"tabulate": 0}},
+        "export.tabulate: must be greater than or equal to 1 (got 0).",
+    ),
     "TorchML in another format": (
         {"export": {"driver": "torchml", "formats": ["torchscript", "pt2"]}},
         "export.formats: the TorchML driver runs TorchScript only (got ['torchscript', 'pt2']). "

@@ -2,11 +2,8 @@
 
 import pytest
 import torch
-from torch import nn
 
-from kimgnn.nn.basis import GaussianBasis
 from kimgnn.nn.splines import coefficients_of, sites, spline
-from kimgnn.nn.tables import TabulatedMap
 
 CUTOFF = 4.0
 
@@ -80,25 +77,3 @@ def test_beyond_the_cutoff() -> None:
     at_end, beyond = spline(far, table, CUTOFF / 12)
     torch.testing.assert_close(beyond, at_end)
     assert not spline(far[1:], table, CUTOFF / 12, order=1).any()
-
-
-def test_a_map_follows_its_weights() -> None:
-    """Values and gradients of the weights are those of the map itself, to the spline's error; no distance is fine."""
-    torch.manual_seed(0)
-    basis, of_basis = (
-        GaussianBasis(CUTOFF, 10),
-        nn.Sequential(nn.Linear(10, 6), nn.Softplus(), nn.Linear(6, 4)).double(),
-    )
-    table = TabulatedMap(basis, of_basis, CUTOFF, intervals=80)
-    lengths = torch.rand(30, dtype=torch.float64) * CUTOFF
-    found, expected = table(lengths), of_basis(basis(lengths))
-    # Eight intervals a Gaussian.
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-7)
-    weights = torch.randn_like(found)
-    for one, other in zip(
-        torch.autograd.grad((weights * found).sum(), list(of_basis.parameters())),
-        torch.autograd.grad((weights * expected).sum(), list(of_basis.parameters())),
-        strict=True,
-    ):
-        torch.testing.assert_close(one, other, rtol=1e-6, atol=1e-6)
-    assert table(lengths[:0]).shape == (0, 4)

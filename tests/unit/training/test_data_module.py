@@ -8,7 +8,8 @@ import torch
 from kliff.dataset import Configuration
 
 from kimgnn.errors import DataError
-from kimgnn.training.data_module import EpochSampler, GraphDataModule, GraphDataset
+from kimgnn.training.data_module import BoundedBatches, EpochSampler, GraphDataModule, GraphDataset
+from kimgnn.transforms.batches import Bounds
 from kimgnn.transforms.crystal_graph import CrystalGraph
 from kimgnn.transforms.graph_cache import CachedTransform
 from kimgnn.transforms.periodic_graph import PeriodicGraph
@@ -120,3 +121,63 @@ def test_batches_of_graphs_of_any_size(num_workers):
     assert [batch.num_graphs for batch in batches] == [2, 2, 1]
     assert module.val_dataloader() == []
     assert module.test_dataloader() == []
+
+
+def bounded(n, rank=0, world_size=1, seed=0, epoch=0, **bounds):
+    """The batches of one process."""
+    dataset = GraphDataset(structures(n), PeriodicGraph(4.0))
+    sampler = EpochSampler(n, seed)
+    sampler.set_epoch(epoch)
+    limits = Bounds(100, **bounds)
+    return list(BoundedBatches(sampler, limits, dataset.sizes(limits.edges is not None), rank, world_size))
+
+
+@pytest.mark.parametrize("bounds", [{"atoms": 5}, {"edges": 40}, {"atoms": 6, "edges": 30}])
+def test_bounded_batches_depend_on_seed_and_epoch_alone(bounds):
+    """Each structure once, in the epoch's order, in batches within the bounds."""
+    batches = bounded(20, **bounds)
+    assert batches == bounded(20, **bounds)
+    assert batches != bounded(20, epoch=1, **bounds)
+    assert sorted(index for batch in batches for index in batch) == list(range(20))
+    dataset = GraphDataset(structures(20), PeriodicGraph(4.0))
+    for batch in batches:
+        atoms = sum(dataset[index].num_nodes for index in batch)
+        edges = sum(dataset[index].edge_index0.shape[1] for index in batch)
+        assert len(batch) == 1 or (atoms <= bounds.get("atoms", atoms) and edges <= bounds.get("edges", edges))
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 50])
+def test_processes_take_turns_with_bounded_batches(world_size):
+    """In training every process has as many, in the order of one process; in evaluation each batch is seen once."""
+    whole = bounded(20, atoms=5)
+    parts = [bounded(20, rank, world_size, atoms=5) for rank in range(world_size)]
+    assert len({len(part) for part in parts}) == 1
+    dealt = [batch for turn in zip(*parts, strict=True) for batch in turn]
+    assert dealt[: len(whole)] == whole
+    assert all(batch in whole for batch in dealt)
+    parts = [bounded(20, rank, world_size, seed=None, atoms=5) for rank in range(world_size)]
+    assert all(parts)
+    if world_size < 4:
+        assert sorted(index for part in parts for batch in part for index in batch) == list(range(20))
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_loaders_bound_training_and_validation(num_workers):
+    """Batches of graphs, none with more atoms or edges than allowed, of all parts of the data."""
+    parts = [GraphDataset(structures(n), PeriodicGraph(4.0)) for n in (12, 7, 5)]
+    module = GraphDataModule(*parts, 100, num_workers, seed=0, max_atoms=6, max_edges=200)
+    for get, n in ((module.train_dataloader, 12), (module.val_dataloader, 7), (module.test_dataloader, 5)):
+        batches = list(get())
+        assert sum(batch.num_graphs for batch in batches) == n
+        assert all(batch.num_nodes <= 6 and batch.edge_index0.shape[1] <= 200 for batch in batches)
+        assert len(batches) < n
+
+
+def test_large_structures_are_alone_and_told_of_once():
+    """A structure above the bound trains too."""
+    dataset = GraphDataset(structures(6), PeriodicGraph(2.0))
+    with pytest.warns(UserWarning, match="2 structures have more than 2 atoms each: .* largest with 3 atoms") as told:
+        module = GraphDataModule(dataset, None, None, 100, 0, seed=0, max_atoms=2)
+    batches = [batch.num_nodes for _ in range(2) for batch in module.train_dataloader()]
+    assert len(told) == 1
+    assert sorted(batches)[-4:] == [3, 3, 3, 3]

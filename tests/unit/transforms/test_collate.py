@@ -18,7 +18,7 @@ from torch_geometric.data import Batch
 from kimgnn import fields
 from kimgnn.physics.potential import graph_of_node
 from kimgnn.transforms import collate as collate_module
-from kimgnn.transforms.collate import collate
+from kimgnn.transforms.collate import JoinedGraphs, collate
 from kimgnn.transforms.crystal_graph import CrystalGraph
 from kimgnn.transforms.graph import TARGETS, AtomGraph
 from kimgnn.transforms.periodic_graph import PeriodicGraph
@@ -76,7 +76,32 @@ def test_batches_are_those_of_pyg(seed: int, n_graphs: int, transform: Any) -> N
     """Every field of a batch of any structures, alone or together, with and without pairs, edges, labels."""
     rng = np.random.default_rng(seed)
     graphs = [transform(structure(rng)) for _ in range(n_graphs)]
-    assert_same(collate(graphs), Batch.from_data_list(graphs))
+    theirs = Batch.from_data_list(graphs)
+    assert_same(collate(graphs), theirs)
+    joined = JoinedGraphs.of(graphs)
+    assert_same(joined.batch(range(n_graphs)), theirs)
+    chosen = rng.integers(n_graphs, size=int(rng.integers(1, 6))).tolist()
+    assert_same(joined.batch(chosen), Batch.from_data_list([graphs[index] for index in chosen]))
+
+
+def test_joined_graphs_are_the_graphs_still() -> None:
+    """Their tensors are as they were, views of the joined ones; the edge lists of all layers stay one tensor."""
+    rng = np.random.default_rng(4)
+    items = [structure(rng) for _ in range(5)]
+    graphs, expected = ([PeriodicGraph(3.0, n_layers=2)(item) for item in items] for _ in range(2))
+    joined = JoinedGraphs.of(graphs)
+    for graph, other in zip(graphs, expected, strict=True):
+        assert graph.edge_index1 is graph.edge_index0
+        for name, tensor in other.tensors().items():
+            torch.testing.assert_close(graph[name], tensor, rtol=0, atol=0, equal_nan=True)
+    batch = joined.batch([1, 1])
+    assert batch.edge_index1 is batch.edge_index0
+    before = graphs[1].coords.clone()
+    batch.coords.zero_()  # a batch is a copy
+    assert torch.equal(graphs[1].coords, before)
+    assert JoinedGraphs.of([]) is None
+    other = PeriodicGraph(3.0)(items[0])  # of one layer: other fields
+    assert JoinedGraphs.of([*graphs, other]) is None
 
 
 def test_targets_are_stacked_whatever_they_are_called() -> None:
