@@ -5,8 +5,8 @@ PYTHON_RUN := .venv/bin/python -m
 demo: setup  ## label silicon, train SchNet, export, and run it in ASE and LAMMPS
 	.venv/bin/python examples/silicon/demo.py
 
-test: setup  ## unit and integration tests
-	$(PYTHON_RUN) pytest
+test: setup  ## unit and integration tests, in two processes of one thread each
+	OMP_NUM_THREADS=1 $(PYTHON_RUN) pytest -n 2 --dist loadfile
 
 slow: setup  ## the tests that take minutes each
 	$(PYTHON_RUN) pytest -m slow
