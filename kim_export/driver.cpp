@@ -6,6 +6,7 @@
 #include <memory>
 #include <new>
 #include <numeric>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -30,7 +31,7 @@ struct Model {
   double cutoff;              // simulator's length unit, as the next one
   double influence_distance;
   int no_neighbors_of_ghosts;  // with one layer, nobody asks for the neighbours of a ghost
-  std::size_t max_edges;       // evaluated at once
+  std::optional<std::size_t> max_edges;  // evaluated at once, where the user says so
   std::unique_ptr<Backend> backend;
 };
 

@@ -31,12 +31,14 @@ class ThreadsGuard {
 
 // While it lives, memory of any size comes from the heap, where it stays for the next step when it is freed. By default,
 // an array of more than 32 MiB comes from the system and goes back to it: at 4,096 atoms, clearing its pages then takes
-// longer than all that is computed. What the process allocates at other times comes from where it did before.
+// longer than all that is computed. What the process allocates at other times comes from where it did before: glibc, which
+// raises its threshold to that as arrays are freed, ceases to once it is told anything, and is told the threshold too.
 class MemoryKept {
  public:
   MemoryKept() {
 #ifdef __GLIBC__
     mallopt(M_TRIM_THRESHOLD, -1);  // never
+    mallopt(M_MMAP_THRESHOLD, 32 << 20);
     mallopt(M_MMAP_MAX, 0);
 #endif
   }

@@ -17,7 +17,7 @@ namespace kimgnn {
 namespace {
 
 constexpr const char* kLibrary = "libonnxruntime.so.1";
-constexpr std::uint32_t kApiVersion = 17;  // came with ONNX Runtime 1.17
+constexpr std::uint32_t kApiVersion = 20;  // came with ONNX Runtime 1.20, the oldest that reads what kimgnn exports
 constexpr const char* kReinstall =
     " To bring ONNX Runtime up to date, run `pip install -U 'onnxruntime<2'`, then `kimgnn driver install onnx --force`.";
 constexpr const char* kLoading = " cannot be loaded: ";
@@ -52,7 +52,7 @@ Library open_library() {
   const std::string version = base()->GetVersionString();
   const OrtApi* api = version.starts_with("1.") ? base()->GetApi(kApiVersion) : nullptr;
   if (api == nullptr) {
-    throw Error(file.string() + " is ONNX Runtime " + version + "; this driver needs 1.17 or later, below 2." +
+    throw Error(file.string() + " is ONNX Runtime " + version + "; this driver needs 1.20 or later, below 2." +
                 kReinstall);
   }
   return {*api, version};

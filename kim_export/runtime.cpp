@@ -13,10 +13,6 @@
 namespace kimgnn {
 namespace {
 
-// Of a network of 128 channels, three layers and double precision, 1.6 GB: 4,096 atoms of silicon within 4 Å. In smaller
-// parts atoms near their faces are evaluated more often: parts an eighth as large take 1.4 times as long.
-constexpr int kMaxEdges = 150'000;
-
 std::string_view environment(const char* name) {
   const char* value = std::getenv(name);
   return value == nullptr ? std::string_view() : std::string_view(value);
@@ -27,6 +23,12 @@ int leading_count(std::string_view text) {
   int count = 0;
   std::from_chars(text.data(), text.data() + text.size(), count);
   return std::max(count, 0);
+}
+
+// The positive integer that all of `text` is, or 0.
+int whole_count(std::string_view text) {
+  const bool digits = std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+  return digits ? leading_count(text) : 0;
 }
 
 int available_cores() {
@@ -52,7 +54,7 @@ int default_num_threads() {
 }  // namespace
 
 Runtime read_runtime() {
-  Runtime runtime{"cpu", 0, 0};
+  Runtime runtime{"cpu", 0, {}};
   if (const auto device = environment("KIMGNN_DEVICE"); !device.empty()) runtime.device = device;
   const auto threads = environment("KIMGNN_NUM_THREADS");
   runtime.num_threads = threads.empty() ? default_num_threads() : leading_count(threads);
@@ -61,10 +63,10 @@ Runtime read_runtime() {
                 "unset it to share the cores among the MPI ranks.");
   }
   const auto edges = environment("KIMGNN_MAX_EDGES");
-  runtime.max_edges = static_cast<std::size_t>(edges.empty() ? kMaxEdges : leading_count(edges));
-  if (runtime.max_edges < 1) {
-    throw Error("KIMGNN_MAX_EDGES='" + std::string(edges) + "' is not a number of edges. Set it to 1 or more, or unset "
-                "it.");
+  if (!edges.empty()) runtime.max_edges = static_cast<std::size_t>(whole_count(edges));
+  if (runtime.max_edges == std::size_t{0}) {
+    throw Error("KIMGNN_MAX_EDGES='" + std::string(edges) + "' is not a number of edges. Set it to 1 or more, in "
+                "digits, or unset it.");
   }
   return runtime;
 }

@@ -8,8 +8,8 @@
 #include <type_traits>
 #include <vector>
 
-// The inner loops are compiled for several generations of processors; the loader picks.
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__)
+// The inner loops are compiled for several generations of processors; the loader picks. GCC knows these names since 12.
+#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && __GNUC__ >= 12 && !defined(__clang__)
 #define KIMGNN_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
 #else
 #define KIMGNN_CLONES

@@ -245,8 +245,9 @@ class Cache:
             warnings.warn(f"{self.path}: {error}; going on without the cache", stacklevel=2)
 
     def _read_only(self, error: Exception) -> None:
+        if self._writable:  # not told before: a file is opened again whenever it was let go of
+            warnings.warn(f"{self.path}: {error}; nothing more is written into the cache", stacklevel=2)
         self._writable = False
-        warnings.warn(f"{self.path}: {error}; nothing more is written into the cache", stacklevel=2)
 
     def _forget(self) -> None:
         if opened := _PROCESS.opened.pop(self.path, None):

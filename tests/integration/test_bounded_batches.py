@@ -78,6 +78,13 @@ def test_a_resumed_run_goes_on_with_the_batches_of_one_that_was_not_interrupted(
         assert torch.equal(weights(found)[name], value), name
 
 
+def test_a_set_may_be_smaller_than_the_most_structures(tmp_path: Path) -> None:
+    """Atoms are the bound: 256 structures is what small ones may fill a step with."""
+    watch = Watch()
+    trained(tiny_manifest(tmp_path, BOUNDS | {"training.batch_size": 256, "training.epochs": 1}), watch)
+    assert sum(watch.atoms["train"]) > max(watch.atoms["train"])
+
+
 def test_predictions_do_not_depend_on_the_bounds(tmp_path: Path) -> None:
     """A structure larger than the bound is predicted alone."""
     changes = BOUNDS | {"training.epochs": 1, "training.max_edges": 20}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import subprocess
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -217,6 +219,31 @@ def test_torch_threads_of_the_caller_are_kept(
     assert torch.get_num_threads() == before
 
 
+class Mallinfo(ctypes.Structure):
+    """glibc's ``struct mallinfo2``."""
+
+    _fields_: ClassVar = [
+        (name, ctypes.c_size_t)
+        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+    ]
+
+
+def test_memory_of_the_caller_stays_where_it_was(networks: dict[int, ToyPotential], silicon_carbide: Atoms) -> None:
+    """An array of up to 32 MiB comes from the heap, not from the system, which would clear its pages every time."""
+    glibc = ctypes.CDLL(None)
+    if not hasattr(glibc, "mallinfo2"):
+        pytest.skip("glibc before 2.33 does not tell, and other libraries do otherwise")
+    glibc.mallinfo2.restype = Mallinfo
+    glibc.malloc.restype, glibc.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    glibc.free.argtypes = [ctypes.c_void_p]
+    KIMModel(MODELS[1]).compute(silicon_carbide)
+    before = glibc.mallinfo2().hblks
+    array = glibc.malloc(31 << 20)
+    from_system = glibc.mallinfo2().hblks - before
+    glibc.free(array)
+    assert from_system == 0
+
+
 BLOCKS = ["1", "200", "1000", "4000"]
 """Edges at once: each atom alone; and, of 64 atoms and one layer to three, any number of blocks from one to 64."""
 
@@ -317,6 +344,7 @@ def test_an_error_leaves_the_model_usable(networks: dict[int, ToyPotential], sil
         ("KIMGNN_NUM_THREADS", "0", "KIMGNN_NUM_THREADS='0' is not a number of threads"),
         ("KIMGNN_MAX_EDGES", "all", "KIMGNN_MAX_EDGES='all' is not a number of edges"),
         ("KIMGNN_MAX_EDGES", "-5", "KIMGNN_MAX_EDGES='-5' is not a number of edges"),
+        ("KIMGNN_MAX_EDGES", "1e6", "KIMGNN_MAX_EDGES='1e6' is not a number of edges"),
     ],
 )
 def test_bad_environment(
@@ -431,13 +459,15 @@ def test_network_of_the_other_driver(kim_collection: Path, tmp_path: Path) -> No
     assert f"does not run 'torchscript' networks; {torch_driver} does" in logged()
 
 
-def compile_with_driver(directory: Path, main: str, source: str) -> Path:
+def compile_with_driver(directory: Path, main: str, *names: str) -> Path:
     """Return a program of one of the driver's sources and a ``main`` that has its headers."""
     sources = Path(__file__).parents[2] / "kim_export"
-    headers = '#include <iostream>\n#include "parameters.hpp"\n#include "backend.hpp"\nusing namespace kimgnn;\n'
+    names_of_headers = ["<iostream>", '"parameters.hpp"', '"backend.hpp"', '"blocks.hpp"']
+    headers = "".join(f"#include {name}\n" for name in names_of_headers) + "using namespace kimgnn;\n"
     (directory / "main.cpp").write_text(headers + main)
     program = directory / "program"
-    compiler = ["c++", "-std=c++20", f"-I{sources}", directory / "main.cpp", sources / source, "-o", program]
+    files = [directory / "main.cpp", *(sources / name for name in names)]
+    compiler = ["c++", "-std=c++20", "-O2", f"-I{sources}", *files, "-o", program]
     subprocess.run(compiler, check=True)
     return program
 
@@ -481,6 +511,55 @@ def test_parameter_file_is_read_strictly(tmp_path: Path) -> None:
     assert "line 7: is not expected" in read([*good, "comment none"])
     (tmp_path / "kimgnn.param").unlink()
     assert "cannot be read" in subprocess.run([program, tmp_path], capture_output=True, text=True, check=True).stdout
+
+
+def test_blocks_are_no_smaller_than_what_lies_around_them(tmp_path: Path) -> None:
+    """Where many layers reach far, an atom alone has about as many edges as all: they are evaluated together."""
+    main = """
+        #include <cmath>
+        int main(int, char** arguments) {
+          const int side = 14, n = side * side * side;
+          std::vector<double> coordinates;
+          std::vector<int> codes(n, 0), atoms(n), list;
+          for (int i = 0; i < n; ++i) {
+            atoms[i] = i;
+            for (const int x : {i / side / side, i / side % side, i % side}) coordinates.push_back(x);
+          }
+          const auto neighbors = [&](int i) -> std::span<const int> {
+            list.clear();
+            for (int j = 0; j < n; ++j) {
+              double squared = 0;
+              for (int axis = 0; axis < 3; ++axis) {
+                squared += std::pow(coordinates[3 * i + axis] - coordinates[3 * j + axis], 2);
+              }
+              if (j != i && squared < 3.1 * 3.1) list.push_back(j);
+            }
+            return list;
+          };
+          std::optional<std::size_t> max_edges;
+          if (arguments[2] != nullptr) max_edges = std::stoul(arguments[2]);
+          StagedGraph graph(3.1, std::stoi(arguments[1]));
+          std::size_t blocks = 0, largest = 0;
+          in_blocks(graph, {coordinates, codes, codes, 1.0, neighbors}, atoms, max_edges, [&] {
+            ++blocks;
+            largest = std::max(largest, graph.view().num_edges());
+          });
+          std::cout << blocks << ' ' << largest;
+        }"""
+    program = compile_with_driver(tmp_path, main, "blocks.cpp", "staged_graph.cpp")
+
+    def blocks(*arguments: int) -> tuple[int, int]:
+        done = subprocess.run([program, *map(str, arguments)], capture_output=True, text=True, check=True)
+        count, largest = done.stdout.split()
+        return int(count), int(largest)
+
+    assert blocks(4) == (1, 258_512)  # all edges that there are; an atom in the middle alone has nearly as many
+    count, largest = blocks(1)  # of which an atom alone has a hundred
+    assert count == 2
+    assert largest <= 150_000
+    count, largest = blocks(4, 250_000)  # what is asked for stands
+    assert count > 1
+    assert largest <= 250_000
 
 
 def test_ranks_share_the_cores(tmp_path: Path) -> None:

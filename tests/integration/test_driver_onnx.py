@@ -214,8 +214,8 @@ for _ in range(3):
 @pytest.mark.parametrize(
     ("version", "has_table", "message"),
     [
-        ("1.9.1", False, "libonnxruntime.so.1 is ONNX Runtime 1.9.1; this driver needs 1.17 or later, below 2."),
-        ("2.0.0", True, "libonnxruntime.so.1 is ONNX Runtime 2.0.0; this driver needs 1.17 or later, below 2."),
+        ("1.9.1", False, "libonnxruntime.so.1 is ONNX Runtime 1.9.1; this driver needs 1.20 or later, below 2."),
+        ("2.0.0", True, "libonnxruntime.so.1 is ONNX Runtime 2.0.0; this driver needs 1.20 or later, below 2."),
         ("", False, "libonnxruntime.so.1 is not ONNX Runtime."),
         (None, False, "ONNX Runtime cannot be loaded: "),
     ],

@@ -272,3 +272,11 @@ def test_csv_log_can_be_read_by_anything(tmp_path):
         rows = list(csv.DictReader(file))
     assert {"epoch", "step", "train_loss", "val_loss", "learning_rate"} <= rows[0].keys()
     assert {float(row["epoch"]) for row in rows} == {0.0, 1.0, 2.0}
+
+
+def test_a_network_trained_with_half_the_bits_is_exported(tmp_path):
+    """What casts in training is no part of what TorchScript compiles, nor of the potential that is asked for."""
+    trainer = trained(tmp_path, {"training.epochs": 1, "training.mixed_precision": "bf16", "model.precision": "single"})
+    assert (trainer.save_kim_model(tmp_path / "kim") / "model.pt").is_file()
+    assert not any(module._forward_hooks for module in trainer.best_potential().modules())
+    assert any(module._forward_hooks for module in trainer.potential.modules())

@@ -270,8 +270,10 @@ def in_another_process(
     return here.recv()
 
 
-def test_read_only_cache_is_read():
-    """A cache on a disk that cannot be written is read; that nothing is added to it is said once."""
+@pytest.mark.parametrize("resident", [cache_module.RESIDENT, 2**20])
+def test_read_only_cache_is_read(resident, monkeypatch):
+    """A cache on a disk that cannot be written is read; that nothing is added is said once, however often it opens."""
+    monkeypatch.setattr(cache_module, "RESIDENT", resident)
     with tempfile.TemporaryDirectory() as name:  # pytest's own folders are closed to other users
         folder = Path(name)
         fill(cache := Cache(folder, "graphs"), 0, 100)

@@ -14,6 +14,7 @@ from kimgnn.nn.fusion import no_conditions
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.nn.normalization import make_normalization
 from kimgnn.nn.options import Options
+from kimgnn.nn.pooling import addable
 from kimgnn.nn.triplets import find_triplets
 
 NEAR: Final = 2.0**-10
@@ -136,8 +137,9 @@ class EdgeGatedConvolution(nn.Module):
         if weight is not None:
             open_by = open_by * weight.unsqueeze(-1)
             floor = 1.0
-        zeros = x.new_zeros(n_targets, self.channels)
-        summed = zeros.index_add(0, target, open_by * message) / (zeros.index_add(0, target, open_by) + floor)
+        weighted, open_by = addable(open_by * message), addable(open_by)
+        zeros = open_by.new_zeros(n_targets, self.channels)
+        summed = zeros.index_add(0, target, weighted) / (zeros.index_add(0, target, open_by) + floor)
         x = own + self.activation(self.normalize_nodes(self.of_target(own) + summed))
         if self.normalize_edges is not None:
             edges = edges + self.activation(self.normalize_edges(gate))

@@ -10,6 +10,7 @@ from kimgnn.models.convolutions import ConvolutionOptions, ConvolutionTrunk, res
 from kimgnn.nn.activations import make_activation
 from kimgnn.nn.layer_edges import LayerEdges, of_edges, strengths_of
 from kimgnn.nn.normalization import make_normalization
+from kimgnn.nn.pooling import addable
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ class GatedConvolution(nn.Module):
         strengths = strengths_of(edges)
         if strengths is not None:
             messages = messages * strengths
+        messages = addable(messages)
         summed = messages.new_zeros(n_receivers, messages.shape[1]).index_add(0, receiver, messages)
         return self.output(own + self.normalize_sum(summed))
 
@@ -103,8 +105,9 @@ class SharedConvolution(nn.Module):
         strengths = strengths_of(edges)
         if strengths is not None:
             senders, distances = senders * strengths, distances * strengths
-        heard = x.new_zeros(n_receivers, x.shape[1]).index_add(0, receiver, senders)
-        measured = x.new_zeros(n_receivers, distances.shape[1]).index_add(0, receiver, distances)
+        senders = addable(senders)
+        heard = senders.new_zeros(n_receivers, x.shape[1]).index_add(0, receiver, senders)
+        measured = distances.new_zeros(n_receivers, distances.shape[1]).index_add(0, receiver, distances)
         return self.activation(
             self.normalize(self.of_receiver(x[:n_receivers]) + self.of_senders(heard) + self.of_distances(measured))
         )

@@ -10,6 +10,7 @@ from kimgnn.models.convolutions import ConvolutionOptions, ConvolutionTrunk, res
 from kimgnn.nn.activations import LeakyReLU, make_activation
 from kimgnn.nn.layer_edges import LayerEdges, of_edges, strengths_of
 from kimgnn.nn.normalization import make_normalization
+from kimgnn.nn.pooling import addable
 
 
 @dataclass(frozen=True)
@@ -105,8 +106,8 @@ class AttentionConvolution(nn.Module):
         strengths = strengths_of(edges)
         if strengths is not None:
             weights = weights * strengths
-        heard = message.new_zeros(n_receivers, message.shape[1])
-        heard = heard.index_add(0, receiver, self.of_heads(weights) * message)
+        weighted, weights = addable(self.of_heads(weights) * message), addable(weights)
+        heard = weighted.new_zeros(n_receivers, weighted.shape[1]).index_add(0, receiver, weighted)
         heard = heard + self.of_heads(own_weights) * own_message
         total = weights.new_zeros(n_receivers, weights.shape[1]).index_add(0, receiver, weights) + own_weights
         return own + self.activation(self.normalize(heard / self.of_heads(total) + self.bias))

@@ -13,6 +13,7 @@ from kimgnn.nn.fusion import no_conditions
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.nn.mlp import draw_xavier
 from kimgnn.nn.options import Options
+from kimgnn.nn.pooling import addable
 from kimgnn.nn.set2set import Set2Set
 from kimgnn.nn.states import StateEncoder, StateInput
 
@@ -232,6 +233,7 @@ class MEGNet(nn.Module):
 
 def _mean(values: Tensor, group: Tensor, n_groups: int) -> Tensor:
     """Return the mean of the rows of each group, ``(n_groups, n_channels)``; zero where there are none."""
+    values = addable(values)
     summed = values.new_zeros(n_groups, values.shape[1]).index_add(0, group, values)
     counts = values.new_zeros(n_groups, 1).index_add(0, group, values.new_ones(values.shape[0], 1))
     return summed / counts.clamp(min=1.0)

@@ -64,12 +64,14 @@ class _ByFeatures(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, held: list[Tensor], ends: PairEnds) -> Tensor:
-        ctx.held, ctx.ends = held, ends
+        ctx.save_for_backward(held[0])
+        ctx.ends = ends
         return _sums(held[0], x, ends)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return pair_convolution(ctx.held[0], grad, ctx.ends), None, None
+        (filters,) = ctx.saved_tensors
+        return pair_convolution(filters, grad, ctx.ends), None, None
 
 
 class _ByFilters(torch.autograd.Function):
@@ -77,12 +79,14 @@ class _ByFilters(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, filters: Tensor, held: list[Tensor], ends: PairEnds) -> Tensor:
-        ctx.held, ctx.ends = held, ends
+        ctx.save_for_backward(held[0])
+        ctx.ends = ends
         return held[0].new_zeros(()).expand_as(held[0])
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        return _PairProduct.apply(ctx.held[0], grad, ctx.ends), None, None  # type: ignore[no-untyped-call]
+        (x,) = ctx.saved_tensors
+        return _PairProduct.apply(x, grad, ctx.ends), None, None  # type: ignore[no-untyped-call]
 
 
 class _PairProduct(torch.autograd.Function):

@@ -9,6 +9,12 @@ Readout: TypeAlias = Literal["mean", "sum", "max"]
 """How the features of a structure's atoms become those of the structure."""
 
 
+def addable(values: Tensor) -> Tensor:
+    """Return values as sums take them: those of 16 bits in single precision, else 256 and 1 would add up to 256."""
+    narrow = values.dtype == torch.bfloat16 or values.dtype == torch.float16
+    return values.to(torch.float32) if narrow else values
+
+
 def pool(x: Tensor, node_graph: Tensor | None, n_graphs: int, how: str) -> Tensor:
     """Return ``(n_graphs, n_channels)``, the mean, sum or maximum of ``x`` over the atoms of each graph.
 
@@ -21,6 +27,7 @@ def pool(x: Tensor, node_graph: Tensor | None, n_graphs: int, how: str) -> Tenso
         n_graphs: Number of graphs.
         how: ``mean``, ``sum`` or ``max``.
     """
+    x = addable(x)
     if node_graph is None:
         if how == "max":
             return x.amax(0, keepdim=True)

@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor, nn
 
+from kimgnn.nn.pooling import addable
+
 
 class Set2Set(nn.Module):
     """``q_t = LSTM(q*_{t-1})``, ``a_i = softmax_i(x_i · q_t)``, ``q*_t = q_t ⊕ Σ_i a_i x_i``: the paper's section 4.2.
@@ -30,6 +32,7 @@ class Set2Set(nn.Module):
             set_of_member: ``(n_members,)`` int64, the set that each member belongs to.
             n_sets: Number of sets.
         """
+        x = addable(x)
         read = x.new_zeros(n_sets, 2 * self.channels)
         query, memory = read[:, : self.channels], read[:, : self.channels]
         for _ in range(self.num_steps):

@@ -53,6 +53,14 @@ def cast_in_training(network: Any, choice: str) -> None:
         trunk.register_forward_hook(cast.end, always_call=True)
 
 
+def remove_casts(network: nn.Module) -> None:
+    """Undo `cast_in_training`, in the network or a copy of it: TorchScript would compile what casts."""
+    for module in network.modules():
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            for key in [key for key, hook in hooks.items() if isinstance(getattr(hook, "__self__", None), _Cast)]:
+                del hooks[key]
+
+
 class ScaledLoss(MixedPrecision):
     """Lightning's scaling of the loss, which small gradients need in float16, without its cast of the whole step."""
 

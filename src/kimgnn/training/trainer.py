@@ -59,7 +59,7 @@ from kimgnn.training.label_scales import LabelScale, fit_label_scales
 from kimgnn.training.late_fusion import check_late_fusion, fit_forests, remove_forests
 from kimgnn.training.lightning_run import calm, choose_accelerator, fit
 from kimgnn.training.losses import Loss, label_weights
-from kimgnn.training.mixed_precision import ScaledLoss, cast_in_training, check_device
+from kimgnn.training.mixed_precision import ScaledLoss, cast_in_training, check_device, remove_casts
 from kimgnn.training.module import TrainingModule, make_optimizer, make_scheduler
 from kimgnn.training.networks import fit_spec, load_torchscript, set_composition, set_element_features
 from kimgnn.training.run_directory import RunDirectory, open_run_directory, process_rank
@@ -490,7 +490,8 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
     def _check_splits(self) -> None:
         train, validation = self.splits["train"], self.splits["validation"]
         batch_size = self.training_manifest["batch_size"]
-        if batch_size > len(train):
+        bounded = any(self.training_manifest[name] is not None for name in ("max_atoms", "max_edges"))
+        if batch_size > len(train) and not bounded:
             raise TrainingError(
                 "the batch is larger than the training set",
                 where="training.batch_size",
@@ -648,6 +649,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         state = {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}
         with torch.no_grad():  # the copied weights of a TorchScript module would not be leaves
             potential = deepcopy(self.potential).cpu()
+        remove_casts(potential)
         potential.load_state_dict(state)
         return potential.eval()
 

@@ -34,6 +34,15 @@ def test_convolution_and_its_derivatives() -> None:
     assert torch.autograd.gradgradcheck(convolution, (filters, x))
 
 
+def test_what_is_held_is_autograds() -> None:
+    """What a dry run counts, and what a backward pass lets go of: features and filters are among it."""
+    ends, x, filters = PairEnds(torch.tensor([0, 1]), torch.tensor([1, 1])), torch.rand(2, 3), torch.rand(2, 3)
+    seen = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: seen.append(tensor) or tensor, lambda tensor: tensor):
+        pair_convolution(filters.requires_grad_(), x.requires_grad_(), ends)
+    assert {tensor.data_ptr() for tensor in seen} == {x.data_ptr(), filters.data_ptr()}
+
+
 def test_third_derivatives() -> None:
     """They are those of sums over edges: nothing is left out anywhere."""
     torch.manual_seed(0)

@@ -13,8 +13,10 @@ from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import ManifestError
 from kimgnn.manifest import load_manifest
 from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.nn.pooling import addable, pool
+from kimgnn.nn.set2set import Set2Set
 from kimgnn.physics.potential import Potential
-from kimgnn.training.mixed_precision import ScaledLoss, cast_in_training, check_device
+from kimgnn.training.mixed_precision import ScaledLoss, cast_in_training, check_device, remove_casts
 from kimgnn.transforms.collate import collate
 from kimgnn.transforms.crystal_graph import CrystalGraph
 from kimgnn.transforms.periodic_graph import PeriodicGraph
@@ -35,12 +37,14 @@ def graphs(transform: Any) -> Any:
     return collate(found)
 
 
-def pair(architecture: str, options: dict[str, Any], heads: list[dict[str, Any]], **more: Any) -> list[Potential]:
+def pair(
+    architecture: str, options: dict[str, Any], heads: list[dict[str, Any]], choice: str = "bf16", **more: Any
+) -> list[Potential]:
     """A network in single precision, and its copy in mixed."""
     torch.manual_seed(0)
     network = build_network(NetworkSpec(architecture, options, heads, ["Na", "Cl"], "single", **more))
     mixed = deepcopy(network)
-    cast_in_training(mixed, "bf16")
+    cast_in_training(mixed, choice)
     return [Potential(network), Potential(mixed)]
 
 
@@ -116,6 +120,47 @@ def test_nothing_stays_cast_where_a_network_fails() -> None:
     copied = deepcopy(mixed)
     assert dtypes_in(copied.train(), batch) == {torch.bfloat16}
     assert dtypes_in(copied.eval(), batch) == {torch.float32}
+
+
+@pytest.mark.parametrize("choice", ["bf16", "fp16"])
+@pytest.mark.parametrize(
+    ("architecture", "options", "fusion"),
+    [
+        ("cgcnn", CGCNN | {"convolution": "shared"}, None),
+        ("gat", CGCNN | {"normalization": "layer"}, "attention"),
+        ("megnet", {"cutoff": 4.5}, None),
+    ],
+)
+def test_sums_have_more_digits(architecture: str, options: dict[str, Any], fusion: str | None, choice: str) -> None:
+    """Whatever is added up, over neighbours, edges or atoms, is so in single precision: features are close."""
+    more = {"features": "fractions", "species": ["Na", "Cl"], "hidden_channels": 8}
+    composition = fusion and more | {"fusion": fusion, "num_hidden_layers": 1, "dropout": 0.0}
+    features = []
+    for potential in pair(architecture, options, [GAP], choice, composition=composition):
+        potential.network.trunk.register_forward_hook(lambda module, given, output: features.append(output.detach()))
+        potential.train()(graphs(CrystalGraph(4.5)))["gap"].sum().backward()
+    assert 0 < (features[1] - features[0]).abs().max() < 0.06 * features[0].abs().max()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_many_numbers_are_added_up(dtype: torch.dtype) -> None:
+    """Where a sum is 256, bfloat16 has no place for one more."""
+    x = torch.ones(3000, 1, dtype=dtype)
+    read = Set2Set(1, 1)
+    assert addable(x).dtype == pool(x, torch.zeros(3000, dtype=torch.int64), 1, "sum").dtype == torch.float32
+    assert read(x, torch.zeros(3000, dtype=torch.int64), 1)[0, 1] == 1.0
+    assert addable(x.double()).dtype == torch.float64
+
+
+def test_torchscript_compiles_what_was_trained() -> None:
+    """A copy without casts is compiled; the network itself goes on casting."""
+    _, mixed = pair("schnet", SCHNET, [ENERGY])
+    copied = deepcopy(mixed)
+    remove_casts(copied)
+    torch.jit.script(copied.network.eval())
+    batch = graphs(PeriodicGraph(4.5))
+    assert dtypes_in(copied.train(), batch) == {torch.float32}
+    assert dtypes_in(mixed.train(), batch) == {torch.bfloat16}
 
 
 def test_float16_needs_cuda() -> None:
