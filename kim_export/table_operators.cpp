@@ -314,6 +314,7 @@ std::span<const OrtCustomOp* const> table_operators() {
 // For ONNX Runtime in Python: SessionOptions.register_custom_ops_library.
 extern "C" OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   const OrtApi* api = base->GetApi(17);
+  if (api == nullptr) return nullptr;  // too old for kernels of ours: it computes the functions in the file
   OrtCustomOpDomain* domain = nullptr;  // as long as the process
   OrtStatus* status = api->CreateCustomOpDomain(kimgnn::kTableDomain, &domain);
   for (const OrtCustomOp* op : kimgnn::table_operators()) {

@@ -21,13 +21,7 @@ DOMAIN: Final = "kimgnn"
 SUFFIXES: Final = {torch.float64: "", torch.float32: "Float"}
 """Of an operator's name, by precision: a kernel has one signature."""
 
-_BODIES: Final = {
-    "WeightedRows": """
-(table, first, weights) => (result)
-{{
-  axis = Constant <value_ints = [1]> ()
-  six = Constant <value_int = 6> ()
-  w0, w1, w2, w3, w4, w5 = Split <axis = 1, num_outputs = 6> (weights)
+_SIX_ROWS: Final = """
   one = Constant <value_ints = [1]> ()
   t0 = Gather (table, first)
   first1 = Add (first, one)
@@ -40,6 +34,13 @@ _BODIES: Final = {
   t4 = Gather (table, first4)
   first5 = Add (first4, one)
   t5 = Gather (table, first5)
+"""
+
+_BODIES: Final = {
+    "WeightedRows": f"""
+(table, first, weights) => (result)
+{{{{{_SIX_ROWS}
+  w0, w1, w2, w3, w4, w5 = Split <axis = 1, num_outputs = 6> (weights)
   p0 = Mul (w0, t0)
   p1 = Mul (w1, t1)
   p2 = Mul (w2, t2)
@@ -47,24 +48,12 @@ _BODIES: Final = {
   p4 = Mul (w4, t4)
   p5 = Mul (w5, t5)
   result = Sum (p0, p1, p2, p3, p4, p5)
-}}
+}}}}
 """,
-    "DotRows": """
+    "DotRows": f"""
 (gradient, table, first) => (result)
-{{
+{{{{{_SIX_ROWS}
   axis = Constant <value_ints = [1]> ()
-  one = Constant <value_ints = [1]> ()
-  t0 = Gather (table, first)
-  first1 = Add (first, one)
-  t1 = Gather (table, first1)
-  first2 = Add (first1, one)
-  t2 = Gather (table, first2)
-  first3 = Add (first2, one)
-  t3 = Gather (table, first3)
-  first4 = Add (first3, one)
-  t4 = Gather (table, first4)
-  first5 = Add (first4, one)
-  t5 = Gather (table, first5)
   p0 = Mul (gradient, t0)
   p1 = Mul (gradient, t1)
   p2 = Mul (gradient, t2)
@@ -78,7 +67,7 @@ _BODIES: Final = {
   s4 = ReduceSum <keepdims = 1> (p4, axis)
   s5 = ReduceSum <keepdims = 1> (p5, axis)
   result = Concat <axis = 1> (s0, s1, s2, s3, s4, s5)
-}}
+}}}}
 """,
     # An edge beyond the last stands for none.
     "FilteredSum": """

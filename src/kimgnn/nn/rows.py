@@ -92,17 +92,8 @@ def _plain_dots(gradient: Tensor, table: Tensor, first: Tensor) -> Tensor:
     return torch.stack([(gradient * table.index_select(0, first + k)).sum(dim=1) for k in range(N_ROWS)], dim=1)
 
 
-def _plain_sum(
-    values: Tensor,
-    table: Tensor,
-    first: Tensor,
-    weights: Tensor,
-    source: Tensor,
-    target: Tensor,
-    pair: Tensor,
-    n_rows: int,
-) -> Tensor:
-    return _filtered_sum(values, _plain_rows(table, first, weights), source, target, pair, n_rows)
+def _plain_sum(values: Tensor, table: Tensor, first: Tensor, weights: Tensor, *edges: Any) -> Tensor:
+    return _filtered_sum(values, _plain_rows(table, first, weights), *edges)
 
 
 def _plain_products(
@@ -132,23 +123,12 @@ def _(gradient: Tensor, table: Tensor, first: Tensor) -> Tensor:
 
 
 @filtered_sum.register_fake
-def _(
-    values: Tensor,
-    table: Tensor,
-    first: Tensor,
-    weights: Tensor,
-    source: Tensor,
-    target: Tensor,
-    pair: Tensor,
-    n_rows: int,
-) -> Tensor:
-    return values.new_empty(n_rows, table.shape[1])
+def _(values: Tensor, table: Tensor, *others: Any) -> Tensor:
+    return values.new_empty(others[-1], table.shape[1])
 
 
 @filter_products.register_fake
-def _(
-    gradient: Tensor, values: Tensor, table: Tensor, first: Tensor, source: Tensor, target: Tensor, pair: Tensor
-) -> Tensor:
+def _(gradient: Tensor, values: Tensor, table: Tensor, first: Tensor, *edges: Tensor) -> Tensor:
     return gradient.new_empty(first.shape[0], N_ROWS)
 
 
