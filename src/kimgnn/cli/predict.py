@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import ase
     from tqdm import tqdm
 
-    from kimgnn.cli.predictor import Predictor
+    from kimgnn.predictor import Predictor
     from kimgnn.evaluation.output import Writer
     from kimgnn.evaluation.predict import Prediction
 
@@ -76,7 +76,7 @@ def predict(
     set_up_log()
     from tqdm import tqdm
 
-    from kimgnn.cli.predictor import load_predictor
+    from kimgnn.predictor import load_predictor
     from kimgnn.evaluation.output import WRITERS
     from kimgnn.files import atomic_write
 

@@ -236,7 +236,7 @@ def test_many_small_files_are_predicted_together(
         sizes.append(len(configurations))
         return predict(potential, configurations, transform, batch_size)
 
-    monkeypatch.setattr("kimgnn.cli.predictor.predict", counting)
+    monkeypatch.setattr("kimgnn.predictor.predict", counting)
     names = [f"{index:03d}.cif" for index in range(70)]
     for index, name in enumerate(names):
         Path(name).write_text(CIF.replace("4.4", f"{4 + index / 100}"))

@@ -1,0 +1,1 @@
+"""The prediction service: models over HTTP, computed in batches."""
