@@ -22,7 +22,8 @@ from torch_geometric.nn import CGConv, global_mean_pool
 from kimgnn.data.sources import read_configurations
 from kimgnn.data.targets import TargetSpec
 from kimgnn.fields import COORDS, EDGE_INDEX, SHIFTS, Z
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.physics.potential import Potential
 from kimgnn.training.data_module import GraphDataModule, GraphDataset
 from kimgnn.training.head_losses import head_losses

@@ -31,7 +31,8 @@ from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.export.contract import ExportedPotential
 from kimgnn.export.runtimes import RunnableModel, differentiated
 from kimgnn.fields import DISTINCT_EDGES, DISTINCT_OF_LENGTH, EDGE_INDEX
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.training.dry_run import count_ghosts
 from made_up import silicon
 from training import training_of, write_structures

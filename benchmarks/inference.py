@@ -30,8 +30,9 @@ from kimgnn.export.formats import FORMATS, model_names
 from kimgnn.export.portable_model import export_portable_model
 from kimgnn.export.property_package import PROPERTY_FORMATS, export_properties
 from kimgnn.export.property_runtimes import load_property_model, property_graph
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.potential import Potential
 from kimgnn.registry import TRANSFORMS
 from kimgnn.transforms.collate import collate

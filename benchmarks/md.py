@@ -36,8 +36,9 @@ from kimgnn.calculator import KimgnnCalculator, periodic_graph
 from kimgnn.export.driver import install_driver, install_model, private_collection
 from kimgnn.export.formats import FORMATS, model_names
 from kimgnn.export.portable_model import export_portable_model
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint, save_checkpoint
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.derivatives import forces_from_edges
 from kimgnn.verify.tabulation import tabulate
 

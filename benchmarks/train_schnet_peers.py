@@ -30,7 +30,8 @@ from torch.utils.data import dataloader
 
 from harness import Results, arguments_of, bars, in_turn, installed, median, spread
 from kimgnn.data.from_atoms import configuration_from_atoms
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.potential import Potential
 from kimgnn.training.lightning_run import keep_freed_memory
 from kimgnn.training.losses import Loss

@@ -67,7 +67,8 @@ def network_options(cutoff: float, layers: int) -> dict:
 
 def build(cutoff: float, layers: int):
     """Return the network that both sides train, in double precision, with seeded weights."""
-    from kimgnn.models.network import NetworkSpec, build_network
+    from kimgnn.models.build import build_network
+    from kimgnn.models.network import NetworkSpec
 
     torch.manual_seed(0)
     head = {"type": "energy", "reference_energies": "none", "scale": 1.0}

@@ -50,6 +50,8 @@ ENERGY_WEIGHT: Final = "energy_weight"
 FORCES_WEIGHT: Final = "forces_weight"
 STRESS_WEIGHT: Final = "stress_weight"
 ATOMIC_ENERGIES: Final = "atomic_energies"
+ENERGY_DEVIATION: Final = "energy_deviation"
+FORCES_DEVIATION: Final = "forces_deviation"
 
 LABELS: Final = (ENERGY, FORCES, STRESS)
 """The labels that an energy head is trained on."""
@@ -87,4 +89,6 @@ FIELDS: Final[dict[str, Field]] = {
     FORCES_WEIGHT: Field("(n_atoms, 1)", "float64", "", "weight of its forces, atom by atom"),
     STRESS_WEIGHT: Field("()", "float64", "", "weight of its stress"),
     ATOMIC_ENERGIES: Field("(n_atoms,)", "float64", "eV", "atomic energies (predicted only)"),
+    ENERGY_DEVIATION: Field("()", "float64", "eV", "standard deviation of an ensemble's members (predicted only)"),
+    FORCES_DEVIATION: Field("(n_atoms, 3)", "float64", "eV/Å", "the same of each component of the forces"),
 }

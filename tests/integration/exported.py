@@ -11,8 +11,9 @@ from ase.build import bulk
 
 from kimgnn.export.driver import install_model
 from kimgnn.export.portable_model import export_portable_model
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.network import Network, NetworkSpec
 
 CUTOFF = 4.0
 

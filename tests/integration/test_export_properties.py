@@ -19,8 +19,9 @@ from kimgnn.cli.app import main
 from kimgnn.export.driver import install_model
 from kimgnn.export.property_package import export_properties
 from kimgnn.export.property_runtimes import load_property_model
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.verify import gate
 from kimgnn.verify.property_gate import approve_properties
 from kimgnn.verify.simulators import ase_prediction

@@ -13,8 +13,9 @@ from exported import CUTOFF, silicon_carbide_structures
 from kimgnn.export.driver import install_model
 from kimgnn.export.formats import FORMATS, model_names
 from kimgnn.export.portable_model import SAMPLES, export_portable_model
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.verify import gate
 from kimgnn.verify.verification import verify_model
 

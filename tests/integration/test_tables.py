@@ -18,8 +18,9 @@ from kimgnn.export.driver import install_model
 from kimgnn.export.formats import model_names
 from kimgnn.export.portable_model import SAMPLES, export_portable_model
 from kimgnn.export.runtimes import RunnableModel
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.models.tabulation import tabulated
 from kimgnn.verify.gate import approve_exports
 from kimgnn.verify.tabulation import tabulate

@@ -23,8 +23,8 @@ from kimgnn.calculator import KimgnnCalculator
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import DataError, ModelError
 from kimgnn.evaluation.predict import Prediction, predict
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import load_checkpoint, save_checkpoint
-from kimgnn.models.network import build_network
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 

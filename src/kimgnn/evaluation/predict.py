@@ -13,9 +13,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kimgnn.fields import ATOMIC_ENERGIES, EDGE_INDEX, ENERGY, FORCES, STRESS
+from kimgnn.fields import ATOMIC_ENERGIES, EDGE_INDEX, ENERGY, ENERGY_DEVIATION, FORCES, FORCES_DEVIATION, STRESS
 from kimgnn.heads.classification import probabilities
 from kimgnn.heads.property import PropertyHead
+from kimgnn.models.ensemble import SPREAD
 from kimgnn.nn.fusion import ModalityWeights
 from kimgnn.nn.states import StateInput, read_states
 from kimgnn.transforms.batches import Bounds
@@ -36,8 +37,12 @@ class Prediction:
         atomic_energies: ``(n_atoms,)``, eV; ``None`` also from a network that knows only the total.
         properties: Name of a property head -> ``(n_components,)``, or ``(n_atoms, n_components)`` by atom, in its unit;
             name of a classification head -> probabilities of the classes ``(n_classes,)``.
-        deviations: Name of a head that predicts its own error -> the standard deviation, shape and unit as in
-            ``properties``.
+        deviations: Name of a head that says how sure it is (an ensemble's all do) -> the standard deviation, shape and
+            unit as in ``properties``; of a classification head, that of the probabilities.
+        intervals: Name of a head that was calibrated, or ``energy`` -> ``(2, ...)``, the lower and the upper end of the
+            interval that holds the true value with the probability of the model's level.
+        energy_deviation: Of an ensemble, standard deviation of its members, eV.
+        forces_deviation: Of an ensemble, ``(n_atoms, 3)``, the same of each component, eV/Å.
         attention: By attention fusion: the weight of the structure beside its composition, 0 to 1.
     """
 
@@ -47,6 +52,9 @@ class Prediction:
     atomic_energies: NDArray[np.float64] | None = None
     properties: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     deviations: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    intervals: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    energy_deviation: float | None = None
+    forces_deviation: NDArray[np.float64] | None = None
     attention: float | None = None
 
 
@@ -141,12 +149,14 @@ def _split(potential: torch.nn.Module, output: dict[str, Tensor], sizes: list[in
         for result, part in zip(by_structure, parts, strict=True):
             (result[kind] if kind else result)[name] = part.cpu().numpy()
 
-    for name in (ENERGY, FORCES, STRESS, ATOMIC_ENERGIES):
+    of_atoms = (FORCES, ATOMIC_ENERGIES, FORCES_DEVIATION)
+    for name in (ENERGY, STRESS, ENERGY_DEVIATION, *of_atoms):
         if name in output:
-            deal("", name, output[name], by_atom=name in (FORCES, ATOMIC_ENERGIES))
-    if ENERGY in output:
-        for result in by_structure:
-            result[ENERGY] = float(result[ENERGY])
+            deal("", name, output[name], by_atom=name in of_atoms)
+    for name in (ENERGY, ENERGY_DEVIATION):
+        if name in output:
+            for result in by_structure:
+                result[name] = float(result[name])
     for name, head in _other_heads(potential).items():
         if isinstance(head, PropertyHead):
             n_atoms = torch.tensor(sizes, device=output[name].device)
@@ -155,6 +165,8 @@ def _split(potential: torch.nn.Module, output: dict[str, Tensor], sizes: list[in
                 deal("deviations", name, deviation, head.per_atom)
         else:
             deal("properties", name, probabilities(output[name]), by_atom=False)
+            if name + SPREAD in output:
+                deal("deviations", name, output[name + SPREAD], by_atom=False)
     return [Prediction(**result) for result in by_structure]
 
 

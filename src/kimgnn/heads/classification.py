@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kimgnn.errors import ModelError
+from kimgnn.heads.members import MeanClass
 from kimgnn.heads.readout import ReadoutOptions
 from kimgnn.nn.fusion import NoForest
 from kimgnn.nn.mlp import make_mlp
@@ -99,6 +100,10 @@ class ClassificationHead(nn.Module):
         """
         logits = self.mlp(pool(features, node_graph, n_graphs, self.readout)).to(torch.float64)
         return self.late(logits, z, node_graph, n_graphs)
+
+    def mean_of_members(self) -> MeanClass:
+        """Return what joins the outputs of several such heads."""
+        return MeanClass()
 
 
 def probabilities(logits: Tensor) -> Tensor:

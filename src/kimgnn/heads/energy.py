@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kimgnn.errors import ModelError
+from kimgnn.heads.members import MeanEnergy
 from kimgnn.nn.activations import ShiftedSoftplus
 from kimgnn.nn.options import Options
 
@@ -21,11 +22,13 @@ class EnergyOptions(Options):
         scale: Unit of the network's output, eV: ``fit`` (root mean square of the training forces, or the spread of
             the energies where there are none) or a number.
         hidden_channels: Width of the hidden layer; half of the trunk's when absent.
+        dropout: Probability that a hidden feature is dropped in training, and in samples of the model's uncertainty.
     """
 
     reference_energies: Literal["fit", "none"] | dict[str, float] = "fit"
     scale: Literal["fit"] | float = "fit"
     hidden_channels: int | None = None
+    dropout: float = 0.0
 
     def __post_init__(self) -> None:
         """Check ranges.
@@ -37,6 +40,8 @@ class EnergyOptions(Options):
             raise ValueError(f"scale must be positive, in eV, or 'fit' (got {self.scale})")
         if self.hidden_channels is not None and self.hidden_channels < 1:
             raise ValueError(f"hidden_channels must be at least 1 (got {self.hidden_channels})")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout must be at least 0 and less than 1 (got {self.dropout})")
 
 
 class EnergyHead(nn.Module):
@@ -67,7 +72,10 @@ class EnergyHead(nn.Module):
                 )
         self.options = options
         hidden = options.hidden_channels or max(1, in_channels // 2)
-        self.mlp = nn.Sequential(nn.Linear(in_channels, hidden), ShiftedSoftplus(), nn.Linear(hidden, 1))
+        layers = [nn.Linear(in_channels, hidden), ShiftedSoftplus(), nn.Linear(hidden, 1)]
+        if options.dropout > 0:
+            layers.insert(2, nn.Dropout(options.dropout))
+        self.mlp = nn.Sequential(*layers)
         for layer in self.mlp:
             if isinstance(layer, nn.Linear):
                 nn.init.xavier_uniform_(layer.weight)
@@ -91,3 +99,7 @@ class EnergyHead(nn.Module):
             n_graphs: Likewise.
         """
         return self.scale * self.mlp(features).squeeze(-1).to(torch.float64) + self.reference[z]
+
+    def mean_of_members(self) -> MeanEnergy:
+        """Return what joins the outputs of several such heads."""
+        return MeanEnergy()

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kimgnn.errors import ModelError
+from kimgnn.heads.members import MeanProperty
 from kimgnn.heads.readout import ReadoutOptions
 from kimgnn.nn.fusion import NoForest
 from kimgnn.nn.mlp import make_mlp
@@ -158,6 +159,10 @@ class PropertyHead(nn.Module):
             reference = self.reference[z].unsqueeze(-1)
             values = values + (reference if self.per_atom else pool(reference, node_graph, n_graphs, "mean"))
         return self.late(torch.cat([values, output[:, self.components :]], dim=1), z, node_graph, n_graphs)
+
+    def mean_of_members(self) -> MeanProperty:
+        """Return what joins the outputs of several such heads, of one mean and spread."""
+        return MeanProperty(self.components, self.spread)
 
     def physical(self, output: Tensor, n_atoms: Tensor) -> Tensor:
         """Return the property in its own unit, ``(n_graphs, components)``, of what `forward` returned.

@@ -8,7 +8,8 @@ import torch
 
 from kimgnn.errors import ModelError
 from kimgnn.files import atomic_write
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import Network, NetworkSpec
 
 FORMAT = 1
 """Version of the ``kimgnn`` entry; a reader refuses a newer one."""

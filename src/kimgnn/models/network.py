@@ -22,15 +22,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol, Self
 
 import torch
-from ase.data import atomic_numbers
 from torch import Tensor, nn
 
 from kimgnn.errors import ModelError
-from kimgnn.models.fusion import add_forest, fuse
-from kimgnn.models.tasks import head_name
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.nn.states import state_inputs_of
-from kimgnn.registry import ARCHITECTURES, HEADS
 
 DTYPES = {"double": torch.float64, "single": torch.float32}
 """KLIFF's names of the precisions."""
@@ -49,6 +45,7 @@ class NetworkSpec:
         split_depth: Layers, from the last, of which each head has its own.
         composition: How the composition enters (the manifest's ``model.composition``), with the ``species`` that it may
             be of; ``None`` for the graph alone.
+        members: Networks of this description that are one together (`kimgnn.models.ensemble`); 1 for a single one.
     """
 
     architecture: str
@@ -58,6 +55,7 @@ class NetworkSpec:
     precision: str = "double"
     split_depth: int = 0
     composition: dict[str, Any] | None = None
+    members: int = 1
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain, JSON-safe values."""
@@ -120,6 +118,10 @@ class Network(nn.Module):
         if "energy" not in self.heads:
             return "it has no energy head"
         return self.trunk.potential_refusal()
+
+    def says_deviation(self, name: str) -> bool:
+        """Return whether a head says how sure it is of what it predicts."""
+        return getattr(self.heads[name].options, "loss", None) == "nll"
 
     def with_heads(self, chosen: Callable[[str], bool]) -> Self:
         """Return a copy with those heads whose names are chosen."""
@@ -194,36 +196,3 @@ def _besides(trunk: Any, layers: nn.ModuleList) -> Iterator[nn.Module]:
             yield child
         elif child is not layers:
             yield from _besides(child, layers)
-
-
-def build_network(spec: NetworkSpec) -> Network:
-    """Build the network that ``spec`` describes, with fresh weights in its precision.
-
-    Raises:
-        ManifestError: The architecture or a head is not registered.
-        ModelError: A head still has something to fit, or is of each atom where the trunk has but one set of features.
-    """
-    architecture = ARCHITECTURES.get(spec.architecture, "model.architecture")
-    trunk = architecture(architecture.Options(**spec.options)).to(DTYPES[spec.precision])
-    tells_atoms_apart = getattr(trunk, "tells_atoms_apart", True)
-    fusion = spec.composition
-    if fusion is not None and fusion["fusion"] != "late":
-        trunk = fuse(trunk, fusion, atomic_numbers, DTYPES[spec.precision])
-    heads: dict[str, nn.Module] = {}
-    for index, entry in enumerate(spec.heads):
-        options = {key: value for key, value in entry.items() if key != "type"}
-        head_class = HEADS.get(entry["type"], f"model.heads.{index}.type")
-        head = head_class(head_class.Options(**options), trunk.out_channels, atomic_numbers)
-        if getattr(head, "per_atom", False) and not tells_atoms_apart:
-            raise ModelError(
-                f"cannot be learned by {spec.architecture}, whose features are those of the whole structure",
-                where=f"model.heads.{index}.per_atom",
-                value=True,
-                remedy="Take another architecture for a property of each atom.",
-            )
-        # Only the learned layers take the precision: scales and reference values stay float64.
-        head.mlp.to(DTYPES[spec.precision])
-        if fusion is not None and fusion["fusion"] == "late":
-            add_forest(head, fusion, atomic_numbers)
-        heads[head_name(entry)] = head
-    return SplitNetwork(trunk, heads, spec) if spec.split_depth else Network(trunk, heads, spec)

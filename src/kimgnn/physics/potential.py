@@ -1,7 +1,7 @@
 """What a network says of a batch of graphs: energies, their derivatives, and the outputs of its other heads."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,9 @@ from kimgnn.fields import (
     EDGE_INDEX,
     EDGE_OF_PAIR,
     ENERGY,
+    ENERGY_DEVIATION,
     FORCES,
+    FORCES_DEVIATION,
     IMAGES,
     LENGTH_OF_DISTINCT,
     PAIR_OF_EDGE,
@@ -63,6 +65,17 @@ class EdgeNetwork(Protocol):
         """Return what each head says: ``energy`` are atomic energies, ``(n_nodes,)`` float64, eV."""
 
 
+@runtime_checkable
+class SeveralNetworks(Protocol):
+    """What it needs of an ensemble besides: see `kimgnn.models.ensemble.Ensemble`."""
+
+    def each(self, inputs: GraphInputs) -> list[dict[str, Tensor]]:
+        """Return what each member says."""
+
+    def join(self, said: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+        """Return what they say together; of energies also ``energy_members``, ``(n_members, n_nodes)``."""
+
+
 class Potential(nn.Module):
     """Energies, forces and stress of periodic graphs by a network in the edge-vector contract, and its other heads.
 
@@ -86,7 +99,8 @@ class Potential(nn.Module):
         Returns:
             ``energy`` ``(n_graphs,)`` eV, ``atomic_energies`` ``(n_atoms,)`` eV and, if asked, ``forces``
             ``(n_atoms, 3)`` eV/Å and ``stress`` ``(n_graphs, 6)`` eV/Å³; the output of each other head under its name.
-            All float64.
+            Of an ensemble, ``energy_deviation`` ``(n_graphs,)`` and, with the forces, ``forces_deviation``
+            ``(n_atoms, 3)``: standard deviations of its members. All float64.
         """
         coords, edge_index = graph[COORDS], graph[EDGE_INDEX]
         n_nodes, n_edges = coords.shape[0], edge_index.shape[1]
@@ -113,27 +127,42 @@ class Potential(nn.Module):
                 first, second = graph[TRIPLETS]
                 triplets = (first, second, [first.shape[0]] * layers)
             node_graph, n_graphs = graph_of_node(graph), cell.shape[0]
-            result = self.network(
-                GraphInputs(
-                    graph[Z],
-                    edge_index,
-                    vectors,
-                    [n_nodes] * layers,
-                    [n_edges] * layers,
-                    pairs,
-                    triplets,
-                    node_graph,
-                    n_graphs,
-                    states_of(graph, self.network.state_inputs),
-                    copies=copies,
-                )
+            inputs = GraphInputs(
+                graph[Z],
+                edge_index,
+                vectors,
+                [n_nodes] * layers,
+                [n_edges] * layers,
+                pairs,
+                triplets,
+                node_graph,
+                n_graphs,
+                states_of(graph, self.network.state_inputs),
+                copies=copies,
             )
+            network, members = self.network, None
+            if isinstance(network, SeveralNetworks):
+                members = network.each(inputs)
+                result = network.join(members)
+            else:
+                result = network(inputs)
             if self.has_energy:
                 atomic = result[ENERGY]
                 energy = atomic.new_zeros(n_graphs).index_add(0, node_graph, atomic)
                 result |= {ENERGY: energy, ATOMIC_ENERGIES: atomic}
+                if members is not None:
+                    of_members = result.pop(ENERGY + "_members")
+                    energies = energy.new_zeros(len(of_members), n_graphs).index_add(1, node_graph, of_members)
+                    result[ENERGY_DEVIATION] = energies.std(0)
             if derive:
-                (edge_gradient,) = gradient(energy, [vectors], create_graph=self.training)
+                if members is None:
+                    (edge_gradient,) = gradient(energy, [vectors], create_graph=self.training)
+                else:  # the members share nothing, so that theirs cost together what that of the mean does
+                    gradients = [gradient(one[ENERGY], [vectors], create_graph=self.training)[0] for one in members]
+                    edge_gradient = torch.stack(gradients).mean(0)
+                    if forces:
+                        of_each = [forces_from_edges(one, edge_index, n_nodes) for one in gradients]
+                        result[FORCES_DEVIATION] = torch.stack(of_each).std(0)
                 if forces:
                     result[FORCES] = forces_from_edges(edge_gradient, edge_index, n_nodes)
                 if stress:

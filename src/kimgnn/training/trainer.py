@@ -39,9 +39,10 @@ from kimgnn.export.portable_model import export_portable_model
 from kimgnn.fields import ENERGY, LABELS
 from kimgnn.files import atomic_write
 from kimgnn.manifest import Manifest, load_manifest
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import ENTRY, FORMAT, Checkpoint
 from kimgnn.models.fusion import forests
-from kimgnn.models.network import DTYPES, NetworkSpec, build_network
+from kimgnn.models.network import DTYPES, NetworkSpec
 from kimgnn.models.tasks import tasks_of
 from kimgnn.nn.states import state_inputs_of
 from kimgnn.physics.potential import CoordinatePotential, Potential

@@ -18,8 +18,9 @@ from structures import CUTOFF, mixed_atoms
 
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.evaluation.predict import Prediction, predict
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 

@@ -15,8 +15,9 @@ from kimgnn.errors import DataError, ModelError
 from kimgnn.evaluation.importance import Importance, _others, attention_shares, importance
 from kimgnn.evaluation.importance_plots import attention_plot, attention_table, importance_plot, importance_table
 from kimgnn.evaluation.predict import Prediction, predict
+from kimgnn.models.build import build_network
 from kimgnn.models.fusion import forests
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.models.tasks import tasks_of
 from kimgnn.physics.potential import Potential
 from kimgnn.training.late_fusion import trees_of

@@ -13,7 +13,8 @@ from ase.build import bulk, molecule
 from kliff.dataset import Configuration
 
 from kimgnn.evaluation.predict import predict, with_predictions
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 

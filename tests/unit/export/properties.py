@@ -13,8 +13,9 @@ from torch import nn
 
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.evaluation.predict import predict
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.physics.potential import Potential
 from kimgnn.registry import TRANSFORMS
 

@@ -12,8 +12,9 @@ from torch import Tensor
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.export.contract import StagedGraph
 from kimgnn.export.staged import stage_by_hop
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.derivatives import forces_from_edges
 from kimgnn.transforms.neighbors import find_neighbors

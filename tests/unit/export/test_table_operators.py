@@ -13,7 +13,8 @@ from kimgnn.export.contract import INPUTS, OUTPUTS
 from kimgnn.export.onnx_model import check_onnx, export_onnx
 from kimgnn.export.table_operators import DOMAIN
 from kimgnn.export.torchscript import export_torchscript
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.models.tabulation import tabulated
 
 OPTIONS = {

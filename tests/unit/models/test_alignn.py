@@ -11,7 +11,8 @@ from torch import Tensor, nn
 
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.models.alignn import EdgeGatedConvolution, Links
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.line_graph import LineGraph

@@ -14,9 +14,10 @@ from torch_geometric.nn import CGConv
 
 from kimgnn.data.element_features import element_feature_table
 from kimgnn.data.from_atoms import configuration_from_atoms
+from kimgnn.models.build import build_network
 from kimgnn.models.cgcnn import CGCNN, CGCNNOptions, GatedConvolution
 from kimgnn.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.nn.layer_edges import LayerEdges
 from kimgnn.physics.potential import Potential

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from kimgnn.errors import ModelError
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import FORMAT, Checkpoint, load_checkpoint, save_checkpoint
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.network import NetworkSpec
 
 SPEC = NetworkSpec(
     "schnet",

@@ -17,9 +17,10 @@ from kimgnn.errors import ModelError
 from kimgnn.evaluation.predict import Prediction, predict
 from kimgnn.export.property_package import write_property_file
 from kimgnn.export.property_runtimes import load_property_model
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kimgnn.models.fusion import composition_modules, forests
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.nn.fusion import ModalityWeights
 from kimgnn.physics.potential import Potential
 from kimgnn.training.late_fusion import trees_of

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from torch_geometric.nn import GATv2Conv
 
 from kimgnn.data.from_atoms import configuration_from_atoms
+from kimgnn.models.build import build_network
 from kimgnn.models.gat import AttentionConvolution, GATOptions
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.nn.layer_edges import LayerEdges
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph

@@ -15,9 +15,10 @@ from torch import Tensor
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import DataError, ModelError
 from kimgnn.evaluation.predict import give_states, predict
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kimgnn.models.megnet import MEGNet, MEGNetOptions
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.nn.states import StateInput
 from kimgnn.physics.potential import Potential

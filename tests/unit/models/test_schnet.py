@@ -9,7 +9,8 @@ from ase.build import bulk, molecule
 from kliff.dataset import Configuration
 from torch_geometric.nn import SchNet as PyGSchNet
 
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 

@@ -8,8 +8,9 @@ from ase.build import bulk
 
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import ModelError
+from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.periodic_graph import PeriodicGraph
 

@@ -6,7 +6,8 @@ from structures import CUTOFF, energies_and_gradient, forces_of, mixed_atoms, pe
 
 from kimgnn.errors import ModelError
 from kimgnn.export.contract import ExportedPotential
-from kimgnn.models.network import Network, NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import Network, NetworkSpec
 from kimgnn.models.tabulation import default_intervals, in_double, tabulated, tabulation_refusal
 from kimgnn.nn.tables import Table
 

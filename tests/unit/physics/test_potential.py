@@ -9,7 +9,8 @@ from kliff.dataset import Configuration
 from torch_geometric.data import Batch
 
 from kimgnn.errors import ModelError
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.derivatives import VOIGT
 from kimgnn.physics.potential import CoordinatePotential, Potential

@@ -11,8 +11,9 @@ from ase import Atoms
 
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import DataError
+from kimgnn.models.build import build_network
 from kimgnn.models.fusion import composition_modules, forests
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.training.late_fusion import check_late_fusion, features_of, fit_forests, remove_forests
 from kimgnn.training.networks import set_composition
 

@@ -12,7 +12,8 @@ from ase.build import bulk
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import ManifestError
 from kimgnn.manifest import load_manifest
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.nn.pooling import addable, pool
 from kimgnn.nn.set2set import Set2Set
 from kimgnn.physics.potential import Potential

@@ -5,7 +5,8 @@ import pytest
 from kliff.dataset import Configuration
 
 from kimgnn.errors import DataError, ManifestError, ModelError
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.training.networks import fit_spec, load_torchscript, set_element_features
 
 MODEL = {"architecture": "schnet", "options": {"cutoff": 4.0}, "precision": "double", "split_depth": 0}

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from kliff.dataset import Configuration
 
 from kimgnn.errors import ManifestError, TrainingError
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.potential import Potential
 from kimgnn.training.losses import Loss
 from kimgnn.training.tables import StepTables

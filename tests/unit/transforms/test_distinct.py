@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from kimgnn import fields
 from kimgnn.data.from_atoms import configuration_from_atoms
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.collate import collate
 from kimgnn.transforms.crystal_graph import CrystalGraph

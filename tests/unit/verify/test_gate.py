@@ -18,7 +18,8 @@ from kimgnn.calculator import KimgnnCalculator
 from kimgnn.errors import ExportError
 from kimgnn.export.formats import FORMATS
 from kimgnn.export.portable_model import export_portable_model
-from kimgnn.models.network import Network, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import Network
 from kimgnn.verify import gate
 
 NAME = "Gate_test_SiC__MO_123456789012_000"

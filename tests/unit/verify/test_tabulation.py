@@ -10,7 +10,8 @@ from structures import small_checkpoint
 
 from kimgnn.errors import ExportError
 from kimgnn.export.portable_model import export_portable_model
-from kimgnn.models.network import NetworkSpec, build_network
+from kimgnn.models.build import build_network
+from kimgnn.models.network import NetworkSpec
 from kimgnn.verify import gate
 from kimgnn.verify.tabulation import tabulate
 
