@@ -40,7 +40,7 @@ def make_structures(path: Path) -> None:
     write(path, [atoms] * COPIES, format="extxyz")
 
 
-def manifest_for(folder: Path, cutoff: float) -> dict:
+def manifest_for(folder: Path, cutoff: float, batch: int) -> dict:
     """Return the manifest that both trainers read; only transform and model differ."""
     return {
         "workspace": {"name": str(folder / "runs"), "seed": 1, "resume": False},
@@ -51,7 +51,7 @@ def manifest_for(folder: Path, cutoff: float) -> dict:
             "loss": {"function": "mse", "weights": {"config": 1.0, "energy": 1.0, "forces": 10.0}},
             "optimizer": {"name": "Adam", "learning_rate": 1e-4},
             "training_dataset": {"train_size": COPIES},
-            "batch_size": 1,
+            "batch_size": batch,
             "epochs": EPOCHS,
             "strategy": "auto",
             "accelerator": "cpu",
@@ -114,7 +114,7 @@ def recorder(base: type) -> object:
     return Recorder()
 
 
-def run_kliff(folder: Path, cutoff: float, layers: int) -> object:
+def run_kliff(folder: Path, cutoff: float, layers: int, batch: int) -> object:
     """Train with KLIFF's own trainer, untouched."""
     # With `lightning` there too, PyG's data module refuses KLIFF's trainer: hide it from this process.
     sys.modules["lightning"] = None
@@ -132,7 +132,7 @@ def run_kliff(folder: Path, cutoff: float, layers: int) -> object:
     # Before the default precision changes: it would draw other weights.
     network = build(cutoff, layers)
     torch.set_default_dtype(torch.double)
-    manifest = manifest_for(folder, cutoff)
+    manifest = manifest_for(folder, cutoff, batch)
     manifest["transforms"]["configuration"]["name"] = "RadialGraph"
     manifest["transforms"]["configuration"]["kwargs"]["n_layers"] = layers
     edges = [f"edge_index{k}" for k in range(layers)]
@@ -144,13 +144,15 @@ def run_kliff(folder: Path, cutoff: float, layers: int) -> object:
     return record
 
 
-def run_kimgnn(folder: Path, cutoff: float, layers: int, tabulate: bool = False, single: bool = False) -> object:
+def run_kimgnn(
+    folder: Path, cutoff: float, layers: int, batch: int, tabulate: bool = False, single: bool = False
+) -> object:
     """Train with ours, as it is or with tables in training steps, in double or single precision."""
     import lightning.pytorch as pl
 
     from kimgnn import GNNLightningTrainer
 
-    manifest = manifest_for(folder, cutoff)
+    manifest = manifest_for(folder, cutoff, batch)
     manifest["transforms"]["configuration"]["name"] = "PeriodicGraph"
     manifest["model"] |= {
         "architecture": "schnet",
@@ -167,9 +169,9 @@ def run_kimgnn(folder: Path, cutoff: float, layers: int, tabulate: bool = False,
     return record
 
 
-def median_step(times: list[float]) -> float:
+def median_step(times: list[float], steps: int) -> float:
     """Return the median step; the first epoch warms caches, and a step across two epochs holds checkpoints."""
-    return float(np.median([np.diff(times[e * COPIES : (e + 1) * COPIES]) for e in range(1, EPOCHS)]))
+    return float(np.median([np.diff(times[e * steps : (e + 1) * steps]) for e in range(1, EPOCHS)]))
 
 
 SIDES = {
@@ -188,12 +190,14 @@ def main() -> None:
     parser.add_argument("--cutoff", type=float, default=4.0, help="Å")
     parser.add_argument("--rounds", type=int, default=3, help="how often each is run, in turns")
     parser.add_argument("--layers", type=int, default=3, help="interactions")
+    parser.add_argument("--batch", type=int, choices=(1, 2, 3, 4, 6), default=1, help="structures of a step")
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        record = SIDES[options.side](options.folder, options.cutoff, options.layers)
-        result = {"loss": record.losses[0], "step": median_step(record.times), "cpu": median_step(record.cpu_times)}
+        record = SIDES[options.side](options.folder, options.cutoff, options.layers, options.batch)
+        step, cpu = (median_step(times, COPIES // options.batch) for times in (record.times, record.cpu_times))
+        result = {"loss": record.losses[0], "step": step, "cpu": cpu}
         (options.folder / f"{options.side}.json").write_text(json.dumps(result))
         return
     with tempfile.TemporaryDirectory() as name:
@@ -202,12 +206,13 @@ def main() -> None:
         results = {}
         for side in [side for _ in range(options.rounds) for side in SIDES]:
             arguments = ["--side", side, "--folder", name, "--cutoff", str(options.cutoff)]
-            command = [sys.executable, str(Path(__file__).resolve()), *arguments, "--layers", str(options.layers)]
+            arguments += ["--layers", str(options.layers), "--batch", str(options.batch)]
+            command = [sys.executable, str(Path(__file__).resolve()), *arguments]
             subprocess.run(command, check=True, cwd=name, stdout=subprocess.DEVNULL)
             results.setdefault(side, []).append(json.loads((folder / f"{side}.json").read_text()))
     print(
-        f"SchNet, {options.layers} interactions, {options.cutoff} Å, 64-atom Si, batch of one, {options.rounds} "
-        f"rounds; float64 but for 'single'; {torch.get_num_threads()} threads"
+        f"SchNet, {options.layers} interactions, {options.cutoff} Å, 64-atom Si, batch of {options.batch}, "
+        f"{options.rounds} rounds; float64 but for 'single'; {torch.get_num_threads()} threads"
     )
     print(
         f"{'trainer':24}{'loss at step 1':>24}{'ms a step':>12}{'CPU ms':>10}{'steps/s':>10}{'ratio':>8}{'of CPU':>8}"
