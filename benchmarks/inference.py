@@ -4,10 +4,9 @@
 
 SchNet gives energies and forces of 64-atom silicon cells (4 Å, three interactions, 128 channels), CGCNN a property of
 5-atom perovskites (8 Å, 12 neighbours, three convolutions, 96 channels); "tables" is export.tabulate. A potential's
-file takes a batch as one graph of several structures; a file of properties takes one structure, by its contract, so
-that its batch of 32 is 32 calls. Making graphs is not timed. Of one network, batch size and precision everything runs
-in turn; "times eager" compares rounds. "difference" is the largest from eager, of the largest value of energies or
-properties. Untrained weights.
+file takes a batch as one graph of several structures. Making graphs and joining them is not timed. Of one network,
+batch size and precision everything runs in turn; "times eager" compares rounds. "difference" is the largest from eager,
+of the largest value of energies or properties. Untrained weights.
 """
 
 from __future__ import annotations
@@ -22,12 +21,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from harness import Results, arguments_of, in_child, in_turn, lines, median, nothing, spread
+from harness import CLOCKS, Results, arguments_of, in_child, in_turn, lines, median, nothing, spread, with_clock
 from kimgnn.calculator import KimgnnCalculator, periodic_graph
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.export.contract import StagedGraph
 from kimgnn.export.formats import FORMATS, model_names
 from kimgnn.export.portable_model import export_portable_model
+from kimgnn.export.property_batches import joined
 from kimgnn.export.property_package import PROPERTY_FORMATS, export_properties
 from kimgnn.export.property_runtimes import load_property_model, property_graph
 from kimgnn.models.build import build_network
@@ -86,8 +86,8 @@ def call_of(network: str, path: Path, size: int) -> Callable[[], np.ndarray]:
     if path.suffix == ".ckpt":
         return _eager_properties(path, structures)
     file = _properties(path)
-    graphs = [property_graph(atoms, file.description) for atoms in structures]
-    return lambda: np.array([file.evaluate(graph)["heat"][0] for graph in graphs])
+    graph = joined([property_graph(atoms, file.description) for atoms in structures])
+    return lambda: file.evaluate(graph)["heat"][:, 0]
 
 
 def union(graphs: list[StagedGraph]) -> StagedGraph:
@@ -137,7 +137,7 @@ def run(network: str, path: Path, size: int) -> None:
 
 
 def main() -> None:
-    parser = arguments_of(__doc__, rounds=5)
+    parser = with_clock(arguments_of(__doc__, rounds=5))
     parser.add_argument("--networks", nargs="+", choices=list(HEADS), default=list(HEADS))
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[1, 32, 64, 128])
     parser.add_argument("--precisions", nargs="+", choices=["double", "single"], default=["double", "single"])
@@ -152,7 +152,7 @@ def main() -> None:
                 for size in options.batch_sizes:
                     calls = {name: call_of(network, path, size) for name, path in files.items()}
                     expected = calls[EAGER]()
-                    times = in_turn(calls, options.rounds)
+                    times = in_turn(calls, options.rounds, clock=CLOCKS[options.clock])
                     for name, seconds in times.items():
                         off = np.abs(calls[name]() - expected).max() / np.abs(expected).max()
                         found = {"ms": 1e3 * median(seconds), "spread %": spread(seconds),

@@ -62,6 +62,27 @@ def test_softmax_sets_and_angles_in_both_formats(
     assert sorted(table["differences"]) == ["properties.onnx", "properties.pt"]
 
 
+@pytest.mark.parametrize("precision", ["double", "single"])
+def test_an_ensemble_in_both_formats(precision: str, tmp_path: Path) -> None:
+    """Through the gate: every output has the deviation of the members beside it, that of classes included."""
+    torch.manual_seed(0)
+    heads = [
+        {"type": "property", "target": "gap", "mean": [1.2], "spread": [0.7]},
+        {"type": "classification", "target": "lattice", "classes": ["a", "b", "c"]},
+    ]
+    options = {"cutoff": 4.0, "hidden_channels": 8, "num_convolutions": 2}
+    network = build_network(NetworkSpec("cgcnn", options, heads, ["Si", "C"], precision, members=3)).eval()
+    checkpoint = Checkpoint(network, {"name": "CrystalGraph", "kwargs": {"cutoff": 4.0, "max_neighbors": 6}}, {})
+    folder = export_properties(
+        checkpoint, "it", tmp_path, formats=["torchscript", "onnx"],
+        approve=lambda folders: approve_properties(folders, checkpoint, tmp_path / "rejected.md"),
+    )  # fmt: skip
+    table = json.loads((folder / "parity.json").read_text())["properties"]
+    assert list(table["differences"]["properties.onnx"]["rattled"]) == [
+        "gap", "lattice", "gap_deviation", "lattice_deviation",
+    ]  # fmt: skip
+
+
 def labelled_silicon() -> list[Atoms]:
     """Cells with a volume and a class besides energy and forces."""
     frames = silicon(12)

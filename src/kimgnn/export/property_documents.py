@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kimgnn.export import documents
+from kimgnn.export.calibrated import calibration_section
 from kimgnn.export.property_contract import DEVIATION, STATES_INPUT, PropertyDescription
 from kimgnn.models.checkpoint import Checkpoint
 from kimgnn.models.tasks import Task
@@ -39,6 +40,7 @@ def property_readme(
             "installed, the files are loaded where they are.\n",
             documents.table(facts),
             how_to_use(description, files),
+            *calibration_section(checkpoint),
             *documents.data_and_errors(documents.without_machine(data), checkpoint.metrics, description.tasks),
             "## Parity\n\n`parity.md` compares the files with PyTorch. Where it is missing, they were written without "
             "that check.\n",
@@ -54,26 +56,39 @@ def how_to_use(description: PropertyDescription, files: list[str]) -> str:
     return f"""\
 ## Properties
 
-{" and ".join(f"`{file}`" for file in files)}, from one structure:
+{" and ".join(f"`{file}`" for file in files)}, from one structure or several, whose atoms and edges follow one another:
 
 | input | shape | type | |
 |---|---|---|---|
 | `z` | (n_atoms,) | int64 | atomic numbers |
-| `edge_index` | (2, n_edges) | int64 | sender and receiver of each edge, in any order |
+| `atom_counts` | (n_structures,) | int64 | atoms of each structure, at least one |
+| `edge_index` | (2, n_edges) | int64 | sender and receiver of each edge, as places in `z`; sorted by receiver |
 | `edge_vectors` | (n_edges, 3) | float64 | Å, position of the receiver minus that of the sender |
-{_TRIPLETS_ROW if description.triplets else ""}{_states_row(description.states)}
-The edges are those of {graph_in_words(description)}. Sizes are free, no edges at all included.
+| `edge_of_length` | (n_lengths,) | int64 | an edge of each length |
+| `length_of_edge` | (n_edges,) | int64 | the length of each edge, as a place in `edge_of_length` |
+{_COPIES_ROW if description.merges else ""}{_TRIPLETS_ROW if description.triplets else ""}\
+{_states_row(description.states)}
+The edges are those of {graph_in_words(description)}. Sizes are free, no edges at all included. \
+Edges of one length may be given a length each{_MERGED if description.merges else ""}; it takes longer.
+A batch is computed fastest where its structures are of like size.
 
 | output | shape | unit | |
 |---|---|---|---|
 {rows}
-All are float64, and NaN where the structure has another element than {", ".join(description.species)}. TorchScript
+All are float64, and NaN for a structure with another element than {", ".join(description.species)}. TorchScript
 returns a dictionary by these names; the metadata (`kimgnn.json` in the TorchScript archive) repeat all this.
 
 {_example(description, (onnx or files)[0])}"""
 
 
-_TRIPLETS_ROW = "| `triplets` | (2, n_triplets) | int64 | an edge, and one that begins at the atom where it ends |\n"
+_COPIES_ROW = "| `copies` | (n_edges,) | int64 | how many edges of one sender, receiver and length it stands for |\n"
+
+_TRIPLETS_ROW = (
+    "| `triplets` | (2, n_triplets) | int64 | an edge, and one that begins at the atom where it ends; sorted by the "
+    "latter |\n"
+)
+
+_MERGED = ", and edges of one sender, receiver and length be given one by one, with 1 in `copies`"
 
 
 def _states_row(states: Sequence[StateInput]) -> str:
@@ -83,7 +98,7 @@ def _states_row(states: Sequence[StateInput]) -> str:
         f"{state.name}: " + (", ".join(f"{index} {name}" for index, name in enumerate(state.classes)) or "a number")
         for state in states
     )
-    return f"| `{STATES_INPUT}` | ({len(states)},) | float64 | {meanings} |\n"
+    return f"| `{STATES_INPUT}` | (n_structures, {len(states)}) | float64 | {meanings} |\n"
 
 
 def graph_in_words(description: PropertyDescription) -> str:
@@ -101,8 +116,12 @@ def graph_in_words(description: PropertyDescription) -> str:
 def _rows(task: Task, description: PropertyDescription) -> str:
     if task.kind == "classification":
         classes = ", ".join(task.classes)
-        return f"| `{task.name}` | ({len(task.classes)},) | probability | of {classes}, in this order |\n"
-    shape = f"(n_atoms, {task.components})" if task.per_atom else f"({task.components},)"
+        shape = f"(n_structures, {len(task.classes)})"
+        rows = f"| `{task.name}` | {shape} | probability | of {classes}, in this order |\n"
+        if task.name in description.deviations:
+            rows += f"| `{task.name}{DEVIATION}` | {shape} | | standard deviations of these |\n"
+        return rows
+    shape = f"({'n_atoms' if task.per_atom else 'n_structures'}, {task.components})"
     what = "of each atom" if task.per_atom else "of the whole structure" if task.extensive else ""
     rows = f"| `{task.name}` | {shape} | {task.unit or '–'} | {what} |\n"
     if task.name in description.deviations:
@@ -120,7 +139,12 @@ nearest = order[rank < {description.max_neighbors}]
 sender, receiver, vectors = sender[nearest], receiver[nearest], vectors[nearest]
 """
         note = "\nAmong equally near neighbours these lines take any, where kimgnn does as said above.\n"
-    inputs = 'inputs = {"z": atoms.numbers.astype(np.int64), "edge_index": edge_index, "edge_vectors": vectors}'
+    inputs = """\
+each = np.arange(len(vectors))
+inputs = {"z": atoms.numbers.astype(np.int64), "atom_counts": np.array([len(atoms)]), "edge_index": edge_index,
+          "edge_vectors": vectors, "edge_of_length": each, "length_of_edge": each}"""
+    if description.merges:
+        inputs += '\ninputs["copies"] = np.ones_like(each)'
     if description.triplets:
         inner = "np.ones(len(sender), dtype=bool)"
         if description.angle_neighbors is not None:
@@ -138,7 +162,7 @@ inputs["triplets"] = np.stack([first, second])"""
         values = {state.name: state.classes[0] if state.classes else state.mean for state in description.states}
         known = f"\natoms.info |= {values!r}  # of this structure"
         numbers = [0.0 if state.classes else state.mean for state in description.states]
-        inputs += f'\ninputs["{STATES_INPUT}"] = np.array({numbers!r})'
+        inputs += f'\ninputs["{STATES_INPUT}"] = np.array([{numbers!r}])'
     outputs = "{output.name: value for output, value in zip(session.get_outputs(), session.run(None, inputs))}"
     if file.endswith(".onnx"):
         use = f"""\
@@ -157,7 +181,7 @@ With kimgnn:
 from ase.io import read
 from kimgnn.export.property_runtimes import load_property_model
 atoms = read("structure.cif"){known}
-print(load_property_model("{file}").predict([atoms]))
+print(load_property_model("{file}").predict([atoms]))  # any number of structures
 ```
 
 Without it:
@@ -167,7 +191,8 @@ import numpy as np, {package}
 from ase.io import read
 from ase.neighborlist import neighbor_list
 atoms = read("structure.cif")
-sender, receiver, vectors = neighbor_list("ijD", atoms, {description.cutoff!r})
+receiver, sender, back = neighbor_list("ijD", atoms, {description.cutoff!r})
+vectors = -back
 {nearest}edge_index = np.stack([sender, receiver]).astype(np.int64)
 {inputs}
 {use}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Final
 import yaml
 
 from kimgnn.errors import ExportError
+from kimgnn.evaluation.domain import SUMMARY
 from kimgnn.export import documents
+from kimgnn.export.calibrated import carried_calibration
 from kimgnn.export.folders import refuse_if_taken, write_folders
 from kimgnn.export.formats import require_onnx
 from kimgnn.export.property_contract import describe_properties
 from kimgnn.export.property_documents import property_readme
-from kimgnn.models.checkpoint import Checkpoint
+from kimgnn.models.checkpoint import CALIBRATION, Checkpoint
 from kimgnn.models.network import Network
 from kimgnn.models.tasks import tasks_of
 
@@ -76,6 +79,8 @@ def write_property_file(checkpoint: Checkpoint, folder: Path, format_name: str) 
     for key in ("contract", "units"):
         del metadata[key]
     metadata["transform"] = str(checkpoint.transform["name"])
+    metadata[SUMMARY] = json.dumps(checkpoint.data.get(SUMMARY, {}), ensure_ascii=False)
+    metadata[CALIBRATION] = json.dumps(carried_calibration(checkpoint), ensure_ascii=False)
     chosen = PROPERTY_FORMATS["onnx" if format_name == "onnx" else "torchscript"]
     chosen.write(checkpoint.network, folder / chosen.file, metadata)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -14,13 +14,22 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import atomic_numbers, chemical_symbols
-from numpy.typing import NDArray
 
 from kimgnn.errors import DataError, ModelError
+from kimgnn.export.property_batches import (
+    MAX_PLACES,
+    MAX_STRUCTURES,
+    PropertyGraph,
+    Values,
+    batches,
+    joined,
+    parted,
+)
 from kimgnn.export.property_contract import (
+    COPIES_INPUT,
+    DEVIATION,
     METADATA_FILE,
     PROPERTY_CONTRACT,
-    PROPERTY_INPUTS,
     STATES_INPUT,
     TRIPLETS_INPUT,
     PropertyDescription,
@@ -28,15 +37,14 @@ from kimgnn.export.property_contract import (
 from kimgnn.models.tasks import Task
 from kimgnn.nn.states import read_states
 from kimgnn.transforms.angles import find_line_graph
-from kimgnn.transforms.nearest import find_nearest
+from kimgnn.transforms.batches import Bounds
+from kimgnn.transforms.distinct import distinct_edges, edges_by_length
+from kimgnn.transforms.nearest import find_nearest, find_nearest_of_all
 from kimgnn.transforms.neighbors import find_neighbors
 from kimgnn.transforms.structure import Edges, Structure
 
-PropertyGraph: TypeAlias = dict[str, NDArray[Any]]
-"""The inputs of a file of properties, in the order of `PropertyDescription.input_names`."""
-
-Values: TypeAlias = dict[str, NDArray[np.float64]]
-"""Name of an output -> ``(components,)``, ``(n_atoms, components)`` or probabilities ``(n_classes,)``."""
+Named: TypeAlias = tuple[Atoms, str]
+"""A structure, and what messages call it."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,8 @@ class PropertyModel:
     """An exported file of properties, ready to predict.
 
     Attributes:
-        evaluate: Inputs of the file to its outputs.
+        evaluate: Inputs of the file to its outputs, which have a row for each structure or atom (of contracts 1 and 2,
+            those of the one structure).
         description: What it predicts, for which elements, on which graph.
         metadata: All that the file tells of itself.
     """
@@ -61,6 +70,8 @@ class PropertyModel:
     def predict(self, structures: Sequence[Atoms], names: Sequence[str] | None = None) -> list[Values]:
         """Return what the model says of each structure, by the names of its outputs, in the heads' units.
 
+        Structures are computed several at a time; see `kimgnn.export.property_batches`.
+
         Args:
             structures: Periodic or not, with the model's state inputs in their ``info``.
             names: What messages call them; their formulas by default.
@@ -70,8 +81,34 @@ class PropertyModel:
                 is not finite, a periodic cell without volume, two atoms at one place, or not all of the model's states.
         """
         called = names or [atoms.get_chemical_formula() for atoms in structures]
-        return [self.evaluate(property_graph(atoms, self.description, name))
-                for atoms, name in zip(structures, called, strict=True)]  # fmt: skip
+        named = list(zip(structures, called, strict=True))
+        if not self.description.in_batches:
+            return [self.evaluate(property_graph(atoms, self.description, name)) for atoms, name in named]
+        of_atoms = [task.name for task in self.tasks if task.per_atom]
+        of_atoms += [name + DEVIATION for name in of_atoms]
+        found: list[Values] = []
+        for graph in property_graphs(named, self.description):
+            found += parted(self.evaluate(graph), graph["atom_counts"], of_atoms)
+        return found
+
+
+def property_graphs(named: Sequence[Named], description: PropertyDescription) -> Iterator[PropertyGraph]:
+    """Yield the inputs of a file of properties for structures and their names, several at a time.
+
+    Of nearest neighbours, they are found for all of a batch at once; what bounds it is known before.
+
+    Raises:
+        DataError: As `PropertyModel.predict` does.
+    """
+    count = description.max_neighbors
+    if count is None or description.triplets:
+        yield from map(joined, batches(_graph_of([one], description) for one in named))
+        return
+    for batch in Bounds(MAX_STRUCTURES, MAX_PLACES // count).batches(named, lambda one: (len(one[0]), 0)):
+        if len(batch) * max(len(atoms) for atoms, _ in batch) <= MAX_PLACES:
+            yield _graph_of(batch, description)
+        else:
+            yield from map(joined, batches(_graph_of([one], description) for one in batch))
 
 
 def property_graph(atoms: Atoms, description: PropertyDescription, name: str = "") -> PropertyGraph:
@@ -80,6 +117,40 @@ def property_graph(atoms: Atoms, description: PropertyDescription, name: str = "
     Raises:
         DataError: As `PropertyModel.predict` does.
     """
+    return _graph_of([(atoms, name)], description)
+
+
+def _graph_of(named: Sequence[Named], description: PropertyDescription) -> PropertyGraph:
+    """Return the inputs for structures as one graph; several only of nearest neighbours."""
+    structures = [_checked(atoms, description, name) for atoms, name in named]
+    if len(structures) == 1:
+        edges = find_edges(structures[0], description)
+    else:
+        edges = find_nearest_of_all(structures, description.cutoff, description.max_neighbors or 0, description.ties)
+    z, positions = (np.concatenate([structure[part] for structure in structures]) for part in (0, 1))
+    sender, receiver = edges.edge_index
+    vectors = positions[receiver] - positions[sender] + edges.shifts
+    inputs = {"z": z, "edge_index": edges.edge_index, "edge_vectors": vectors}
+    if description.in_batches:
+        inputs["atom_counts"] = np.array([len(structure.z) for structure in structures])
+    if description.merges:
+        owner = np.repeat(np.arange(len(structures)), inputs["atom_counts"])
+        distinct = distinct_edges(edges, positions, owner)
+        inputs["edge_index"], inputs["edge_vectors"] = edges.edge_index[:, distinct.edges], vectors[distinct.edges]
+        inputs[COPIES_INPUT] = distinct.copies
+        inputs["edge_of_length"], inputs["length_of_edge"] = distinct.of_length, distinct.lengths
+    else:
+        inputs["edge_of_length"], inputs["length_of_edge"] = edges_by_length(np.sqrt(np.square(vectors).sum(axis=1)))
+    if edges.triplets is not None:
+        inputs[TRIPLETS_INPUT] = edges.triplets
+    if description.states:
+        rows = [read_states(description.states, atoms.info, name or "the structure") for atoms, name in named]
+        inputs[STATES_INPUT] = np.array(rows) if description.in_batches else np.array(rows[0])
+    return {name: inputs[name] for name in description.input_names}
+
+
+def _checked(atoms: Atoms, description: PropertyDescription, name: str) -> Structure:
+    """Return a structure of which the network knows every element."""
     if len(atoms) == 0:
         raise DataError("the structure has no atoms", where=name)
     known = [atomic_numbers[symbol] for symbol in description.species]
@@ -90,17 +161,7 @@ def property_graph(atoms: Atoms, description: PropertyDescription, name: str = "
             value=", ".join(chemical_symbols[number] for number in foreign),
             allowed=", ".join(description.species),
         )
-    positions, cell, pbc = atoms.positions, atoms.cell.array, atoms.pbc
-    z = atoms.numbers.astype(np.int64)
-    edges = find_edges(Structure(z, positions, cell, pbc, name), description)
-    sender, receiver = edges.edge_index
-    vectors = positions[receiver] - positions[sender] + edges.shifts
-    inputs = dict(zip(PROPERTY_INPUTS, (z, edges.edge_index, vectors), strict=True))
-    if edges.triplets is not None:
-        inputs[TRIPLETS_INPUT] = edges.triplets
-    if description.states:
-        inputs[STATES_INPUT] = np.array(read_states(description.states, atoms.info, name or "the structure"))
-    return inputs
+    return Structure(atoms.numbers.astype(np.int64), atoms.positions, atoms.cell.array, atoms.pbc, name)
 
 
 def find_edges(structure: Structure, description: PropertyDescription) -> Edges:
@@ -204,12 +265,12 @@ def _onnx_session(path: Path) -> Any:
 
 def _described(path: Path, metadata: Mapping[str, str]) -> PropertyDescription:
     found = metadata.get("property_contract", "(none)")
-    if found not in ("1", str(PROPERTY_CONTRACT)):
+    if found not in map(str, range(1, PROPERTY_CONTRACT + 1)):
         raise ModelError(
             "not a file of properties that this version of kimgnn exported",
             where=str(path),
             value=f"property contract {found}",
-            allowed=f"property contract {PROPERTY_CONTRACT}",
+            allowed=f"property contract 1 to {PROPERTY_CONTRACT}",
             remedy="Give the properties.* of an exported folder; if it is, export it again.",
         )
     return PropertyDescription.from_metadata(metadata)

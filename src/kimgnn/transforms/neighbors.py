@@ -56,6 +56,16 @@ def find_neighbors(
     Raises:
         DataError: A position or cell is not finite, the periodic cell has no volume, or two atoms are at one place.
     """
+    return both_ways(*find_pairs(coords, cell, pbc, cutoff, where))
+
+
+def find_pairs(
+    coords: NDArray[np.float64], cell: NDArray[np.float64], pbc: NDArray[np.bool_], cutoff: float, where: str = ""
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return sender and receiver ``(2, n_pairs)`` and shift ``(n_pairs, 3)``, Å, of each pair in one direction.
+
+    Arguments and errors are those of `find_neighbors`.
+    """
     check_finite(coords, cell, where)
     box = complete_box(cell, pbc, where)
     # One thread: the order of edges, and with it every sum over them, is the same in each run.
@@ -69,16 +79,22 @@ def find_neighbors(
             value=f"atoms {first} and {second}, {distances.min():.1e} Å apart",
             remedy="Remove one of them; atoms are counted from 0.",
         )
-    # vesin's vector runs from a pair's first atom to its second; then come the same pairs the other way.
-    there, shifts = pairs.T.astype(np.int64), lattice_shifts @ box
+    # vesin's vector runs from a pair's first atom to its second.
+    return pairs.T.astype(np.int64), lattice_shifts @ box
+
+
+def both_ways(there: NDArray[np.int64], shifts: NDArray[np.float64]) -> Neighbors:
+    """Return pairs as edges in both directions, sorted by receiver: first the pairs as they are, then reversed."""
     edge_index = np.concatenate([there, there[::-1]], axis=1)
-    order = np.argsort(edge_index[1], kind="stable")
+    # Numbers of 16 bits are sorted by their digits.
+    narrow = np.uint16 if edge_index.max(initial=0) < 1 << 16 else np.int64
+    order = np.argsort(edge_index[1].astype(narrow), kind="stable")
     position = np.empty_like(order)
     position[order] = np.arange(len(order))
     return Neighbors(
         np.ascontiguousarray(edge_index[:, order]),
         np.concatenate([shifts, -shifts])[order],
-        np.roll(position, len(pairs))[order],
+        np.roll(position, there.shape[1])[order],
     )
 
 

@@ -23,6 +23,7 @@ from kimgnn.export.property_runtimes import PropertyModel, load_property_model
 from kimgnn.files import atomic_write
 from kimgnn.heads.property import PropertyHead
 from kimgnn.models.checkpoint import Checkpoint
+from kimgnn.models.ensemble import Ensemble
 from kimgnn.models.network import Network
 from kimgnn.nn.states import StateInput, state_inputs_of
 from kimgnn.physics.potential import Potential
@@ -115,8 +116,8 @@ class PropertyTable:
 def approve_properties(folders: Sequence[Path], checkpoint: Checkpoint, rejected: Path, tell: Tell = print) -> None:
     """Put what their files of properties differ from PyTorch by into ``parity.md`` and ``parity.json`` of folders.
 
-    Each file is run in Python, several times on all cores, for the structures of `kimgnn.verify.gate.gate_structures`;
-    PyTorch gets them as graphs of the transform that the network was trained with.
+    Each file is run in Python, several times on all cores, for the structures of `kimgnn.verify.gate.gate_structures`,
+    one by one and all in a batch; PyTorch gets them as graphs of the transform that the network was trained with.
 
     Args:
         folders: Of an export, each with files of properties.
@@ -197,7 +198,7 @@ def head_scale(network: Network, atoms: Atoms, expected: Values) -> Values:
     Rounding is that of what the network says, which is the value in units of its spread (times the number of atoms
     where a share of an atom is learned): so the scale is the spread, or as many spreads as the largest component has.
     Of a logarithm and of a standard deviation, which is learned as one, it is that carried over to the value; of a
-    probability it is one.
+    probability it is one. The deviation of members of an ensemble is a difference of values, rounded as these are.
 
     Args:
         network: What was exported.
@@ -213,6 +214,8 @@ def head_scale(network: Network, atoms: Atoms, expected: Values) -> Values:
         spread = head.spread.numpy() * (len(atoms) if head.learned == "per_atom" else 1)
         if output not in network.heads:
             scales[output] = values * np.maximum(1.0, np.abs(np.log(values / spread)))
+            if isinstance(network, Ensemble):
+                scales[output] = np.maximum(scales[output], scales[output.removesuffix(DEVIATION)])
         elif head.learned == "log10":
             scales[output] = values * np.log(10.0) * np.maximum(spread, np.abs(np.log10(values)))
         else:
@@ -223,35 +226,48 @@ def head_scale(network: Network, atoms: Atoms, expected: Values) -> Values:
 def _compare(
     path: Path, structures: Sequence[Atoms], expected: Sequence[Values], scales: Sequence[Values]
 ) -> PropertyRow:
-    """Return how far a file is from PyTorch at most, of `REPEATS` runs."""
+    """Return how far a file is from PyTorch at most, of `REPEATS` runs of each structure alone, and of all together."""
     try:
         with all_threads():
             model = load_property_model(path)
-            differences = [
-                _difference(model, atoms, values, scale)
-                for atoms, values, scale in zip(structures, expected, scales, strict=True)
+            alone = [[_said(model, [atoms]) for _ in range(REPEATS)] for atoms in structures]
+            refused = [next((said for said in runs if isinstance(said, str)), "") for runs in alone]
+            computed = [index for index, why in enumerate(refused) if not why]
+            together = [
+                _said(model, [structures[index] for index in computed]) for _ in range(REPEATS if computed else 0)
             ]
     except ModelError as error:
-        differences = [str(error)] * len(structures)
+        return PropertyRow(path.name, [str(error)] * len(structures))
+    differences: list[dict[str, float] | str] = list(refused)
+    for place, index in enumerate(computed):
+        runs = [*((0, said) for said in alone[index]), *((place, said) for said in together)]
+        found = [said if isinstance(said, str) else said[at] for at, said in runs]
+        differences[index] = _largest_difference(found, expected[index], scales[index])
     return PropertyRow(path.name, differences)
 
 
-def _difference(model: PropertyModel, atoms: Atoms, expected: Values, scale: Values) -> dict[str, float] | str:
-    """Return the largest difference of each output, in units of its scale, or why nothing is computed."""
+def _said(model: PropertyModel, structures: Sequence[Atoms]) -> Sequence[Values] | str:
+    """Return what a file says of structures, or why it says nothing."""
+    try:
+        return model.predict(structures)
+    except KimgnnError as error:
+        return str(error)
+    except Exception as error:  # every runtime raises kinds of its own
+        return f"{type(error).__name__}: {error}"
+
+
+def _largest_difference(found: Sequence[Values | str], expected: Values, scale: Values) -> dict[str, float] | str:
+    """Return that of each output of a structure, of several runs, in units of its scale; or what a run says instead."""
     largest = dict.fromkeys(expected, 0.0)
-    for _ in range(REPEATS):
-        try:
-            found = model.predict([atoms])[0]
-        except KimgnnError as error:
-            return str(error)
-        except Exception as error:  # every runtime raises kinds of its own
-            return f"{type(error).__name__}: {error}"
+    for said in found:
+        if isinstance(said, str):
+            return said
         for name, values in expected.items():
-            if found[name].shape != values.shape:
-                return f"{name} has the shape {found[name].shape}, not {values.shape}"
+            if said[name].shape != values.shape:
+                return f"{name} has the shape {said[name].shape}, not {values.shape}"
             # Of a scale of zero, any difference at all is infinitely large.
             with np.errstate(divide="ignore", invalid="ignore"):
-                relative = np.where(found[name] == values, 0.0, np.abs(found[name] - values) / scale[name])
+                relative = np.where(said[name] == values, 0.0, np.abs(said[name] - values) / scale[name])
             largest[name] = float(np.max([largest[name], relative.max()]))
     return largest
 
@@ -286,8 +302,8 @@ def _markdown(title: str, table: PropertyTable) -> str:
 {title}
 
 {verdict} Largest differences of the properties from the network in PyTorch, in {table.precision} precision, over
-{len(table.structures)} structures, each computed {REPEATS} times on all cores. They are relative to the larger of the
-spread that the head learned in units of and the value itself (of a logarithm: these of the logarithm); of a
-probability they are absolute.
+{len(table.structures)} structures, each computed {REPEATS} times alone and {REPEATS} times among all the others, on all
+cores. They are relative to the larger of the spread that the head learned in units of and the value itself (of a
+logarithm: these of the logarithm); of a probability they are absolute.
 
 {table.markdown()}"""

@@ -21,6 +21,7 @@ from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.potential import Potential
 from kimgnn.transforms.collate import collate
 from kimgnn.transforms.crystal_graph import CrystalGraph
+from kimgnn.transforms.distinct import edges_by_length
 from kimgnn.transforms.graph import AtomGraph
 from kimgnn.transforms.line_graph import LineGraph
 from kimgnn.transforms.periodic_graph import PeriodicGraph
@@ -164,3 +165,12 @@ def test_derivatives_see_all_edges() -> None:
     torch.testing.assert_close(stress[0, 3:], torch.zeros(3, dtype=torch.float64), rtol=0, atol=1e-12)
     alone = potential(graph, forces=False, stress=False)["energy"]
     torch.testing.assert_close(alone, potential(graph)["energy"], rtol=1e-12, atol=1e-12)
+
+
+def test_edges_of_one_length() -> None:
+    """Lengths within rounding are one; each edge's is that of the edge that stands for it; of none there is none."""
+    lengths = np.array([2.0, 3.0, 2.0 + 1e-13, 2.5, 3.0 - 1e-12, 2.0 + 1e-9])
+    of_length, length = edges_by_length(lengths)
+    assert length.tolist() == [0, 3, 0, 2, 3, 1]
+    np.testing.assert_allclose(lengths[of_length][length], lengths, rtol=0, atol=1e-11)
+    assert all(len(found) == 0 for found in edges_by_length(np.empty(0)))

@@ -185,7 +185,8 @@ def test_a_multitask_network_travels_with_its_potential(
     page = (folder / "parity.md").read_text()
     assert page.count("# Both_SiC") == 1
     assert "## Properties" in page
-    assert "| `metal` | (2,) | probability | of <= 0.1, > 0.1, in this order |" in (folder / "README.md").read_text()
+    readme = (folder / "README.md").read_text()
+    assert "| `metal` | (n_structures, 2) | probability | of <= 0.1, > 0.1, in this order |" in readme
     code, output, _ = kimgnn("export", "both.ckpt", "--name", name, "--force", "--no-verify")
     assert code == 0
     assert output.count("--no-verify: not compared with PyTorch: ") == 2
@@ -205,5 +206,6 @@ def test_a_multitask_network_travels_with_its_potential(
 def test_the_decoded_network_is_the_network(checkpoint: Checkpoint) -> None:
     """Outputs have the names that the description gives, in its order."""
     exported = ExportedProperties(checkpoint.network)
-    vectors = torch.ones(1, 3, dtype=torch.float64)
-    assert list(exported(torch.tensor([14, 6]), torch.tensor([[0], [1]]), vectors)) == OUTPUTS
+    vectors, first = torch.ones(1, 3, dtype=torch.float64), torch.tensor([0])
+    counts, ends = torch.tensor([2]), torch.tensor([[0], [1]])
+    assert list(exported(torch.tensor([14, 6]), counts, ends, vectors, first, first, torch.tensor([1]))) == OUTPUTS
