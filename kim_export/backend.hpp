@@ -38,23 +38,31 @@ struct Graph {
   std::size_t num_contributing() const { return static_cast<std::size_t>(node_counts.back()); }
 };
 
+// The part of an array, of equal parts for each member, that is one member's.
+template <typename Number>
+std::span<Number> of_member(std::span<Number> values, int member, int members) {
+  const auto size = values.size() / static_cast<std::size_t>(members);
+  return values.subspan(static_cast<std::size_t>(member) * size, size);
+}
+
 class Backend {
  public:
   virtual ~Backend() = default;
 
-  // Writes the contributing atoms' energies (num_contributing, eV) and, unless `gradient` is empty, the derivative of
-  // their sum with respect to the edge vectors (E, 3, eV/Å); of an edge and its reverse, only the difference means
-  // anything. There is at least one contributing atom. Safe to call from several threads. Throws Error.
+  // Writes, for each of M members, the contributing atoms' energies (M, num_contributing, eV) and, unless `gradient` is
+  // empty, the derivative of their sum with respect to the edge vectors (M, E, 3, eV/Å); of an edge and its reverse, only
+  // the difference means anything. There is at least one contributing atom. Safe to call from several threads. Throws
+  // Error.
   virtual void evaluate(const Graph& graph, std::span<double> energies, std::span<double> gradient) const = 0;
 };
 
 // Opens `model_file` with the backend of that name. Throws Error where this library is built without it.
-std::unique_ptr<Backend> load_backend(const std::string& name, const std::filesystem::path& model_file,
+std::unique_ptr<Backend> load_backend(const std::string& name, const std::filesystem::path& model_file, int members,
                                       const Runtime& runtime);
 
 // The backends. A library holds those that share its dependency: KIMGNN_WITH_TORCH the first two, otherwise the last.
-std::unique_ptr<Backend> load_torchscript(const std::filesystem::path& model_file, const Runtime& runtime);
-std::unique_ptr<Backend> load_pt2(const std::filesystem::path& model_file, const Runtime& runtime);
-std::unique_ptr<Backend> load_onnx(const std::filesystem::path& model_file, const Runtime& runtime);
+std::unique_ptr<Backend> load_torchscript(const std::filesystem::path& model_file, int members, const Runtime& runtime);
+std::unique_ptr<Backend> load_pt2(const std::filesystem::path& model_file, int members, const Runtime& runtime);
+std::unique_ptr<Backend> load_onnx(const std::filesystem::path& model_file, int members, const Runtime& runtime);
 
 }  // namespace kimgnn

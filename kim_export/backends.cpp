@@ -7,7 +7,7 @@
 namespace kimgnn {
 namespace {
 
-using Load = std::unique_ptr<Backend> (*)(const std::filesystem::path& model_file, const Runtime& runtime);
+using Load = decltype(&load_onnx);
 
 struct Entry {
   std::string_view name;
@@ -32,7 +32,7 @@ constexpr std::array kBackends = {
 
 }  // namespace
 
-std::unique_ptr<Backend> load_backend(const std::string& name, const std::filesystem::path& model_file,
+std::unique_ptr<Backend> load_backend(const std::string& name, const std::filesystem::path& model_file, int members,
                                       const Runtime& runtime) {
   const auto entry = std::ranges::find(kBackends, name, &Entry::name);
   if (entry == kBackends.end()) {
@@ -43,7 +43,7 @@ std::unique_ptr<Backend> load_backend(const std::string& name, const std::filesy
     throw Error("kimgnn.param: this driver does not run '" + name + "' networks; " + std::string(entry->driver) +
                 " does. Name that one as DRIVER_NAME in the model's CMakeLists.txt. " + kExportAgain);
   }
-  return entry->load(model_file, runtime);
+  return entry->load(model_file, members, runtime);
 }
 
 }  // namespace kimgnn

@@ -3,74 +3,22 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
+#include <functional>
 #include <memory>
-#include <new>
 #include <numeric>
-#include <optional>
 #include <span>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "KIM_ModelDriverHeaders.hpp"
-#include "backend.hpp"
 #include "blocks.hpp"
+#include "committee.hpp"
 #include "edge_sums.hpp"
-#include "parameters.hpp"
+#include "model.hpp"
 #include "runtime.hpp"
 #include "staged_graph.hpp"
-#include "units.hpp"
 
 namespace kimgnn {
 namespace {
-
-// What belongs to a KIM model, constant after its creation. KIM keeps pointers into it.
-struct Model {
-  Parameters parameters;
-  Units units;
-  double cutoff;              // simulator's length unit, as the next one
-  double influence_distance;
-  int no_neighbors_of_ghosts;  // with one layer, nobody asks for the neighbours of a ghost
-  std::optional<std::size_t> max_edges;  // evaluated at once, where the user says so
-  std::unique_ptr<Backend> backend;
-};
-
-// What belongs to a KIM compute-arguments object: buffers that last from one step to the next, one set a thread.
-struct Workspace {
-  explicit Workspace(const Parameters& parameters) : graph(parameters.cutoff, parameters.layers) {}
-  StagedGraph graph;
-  std::vector<int> contributing;
-  std::vector<double> energies;  // of the graph's contributing atoms, eV
-  std::vector<double> gradient;  // of their sum by the edge vectors, eV/Å
-};
-
-// Runs an entry point; an exception becomes an entry in KIM's log and an error returned.
-template <typename Logger, typename Function>
-int guarded(Logger* logger, Function function) noexcept {
-  const auto log = [&](const std::string& message) noexcept {
-    try {
-      logger->LogEntry(KIM::LOG_VERBOSITY::error, "kimgnn: " + message, __LINE__, __FILE__);
-    } catch (...) {
-      // Nothing is left to tell it with.
-    }
-    return static_cast<int>(true);
-  };
-  try {
-    function();
-    return false;
-  } catch (const std::bad_alloc&) {
-    return log("out of memory. Use more MPI ranks or a smaller system.");
-  } catch (const std::exception& error) {
-    return log(error.what());
-  } catch (...) {
-    return log("an unknown error was thrown. Reinstall the driver with `kimgnn driver install --force`.");
-  }
-}
-
-// KIM's routines return true on an error and have then logged why.
-void require(int error, const std::string& what) {
-  if (error) throw Error(what);
-}
 
 // A network that overflows, or sees what it was never trained on, must not go unnoticed.
 void require_finite(std::span<const double> values, const std::string& quantity, const std::filesystem::path& model) {
@@ -78,14 +26,6 @@ void require_finite(std::span<const double> values, const std::string& quantity,
   throw Error(model.filename().string() + " gave a number that is not finite as " + quantity + ". Atoms may be far too "
               "close, or the structure far outside what the network was trained on: relax the structure first, use a "
               "shorter time step, or train on such structures.");
-}
-
-template <typename Buffer, typename Owner>
-Buffer& buffer_of(const Owner* owner) {
-  void* pointer = nullptr;
-  owner->GetModelBufferPointer(&pointer);
-  if (pointer == nullptr) throw Error("KIM gave no buffer back. Create the model and its compute arguments anew.");
-  return *static_cast<Buffer*>(pointer);
 }
 
 // What 1 Å to the power `length_exponent` times 1 eV to the power `energy_exponent` is in other units.
@@ -117,7 +57,9 @@ Units units_for(KIM::LengthUnit length, KIM::EnergyUnit energy) {
 
 template <typename Routine>
 void set_routine(KIM::ModelDriverCreate* create, KIM::ModelRoutineName name, Routine* routine) {
-  require(create->SetRoutinePointer(name, KIM::LANGUAGE_NAME::cpp, true, reinterpret_cast<KIM::Function*>(routine)),
+  // A simulator may do without extensions.
+  const bool required = name != KIM::MODEL_ROUTINE_NAME::Extension;
+  require(create->SetRoutinePointer(name, KIM::LANGUAGE_NAME::cpp, required, reinterpret_cast<KIM::Function*>(routine)),
           "KIM refused the routine " + name.ToString() + ". Use a KIM API of version 2.2 or later.");
 }
 
@@ -129,7 +71,7 @@ int compute_arguments_create(const KIM::ModelCompute* compute, KIM::ModelCompute
       require(arguments->SetArgumentSupportStatus(argument, KIM::SUPPORT_STATUS::optional),
               "KIM refused the argument " + argument.ToString() + ". Use a KIM API of version 2.2 or later.");
     }
-    auto workspace = std::make_unique<Workspace>(buffer_of<const Model>(compute).parameters);
+    auto workspace = std::make_unique<Workspace>(buffer_of<const Model>(compute));
     arguments->SetModelBufferPointer(workspace.release());
   });
 }
@@ -138,20 +80,23 @@ int compute_arguments_destroy(const KIM::ModelCompute*, KIM::ModelComputeArgumen
   return guarded(arguments, [&] { delete &buffer_of<Workspace>(arguments); });
 }
 
-// The array of a compute argument; empty when the simulator does not want it.
-template <typename Number>
-std::span<Number> array(const KIM::ModelComputeArguments* arguments, KIM::ComputeArgumentName name, int size) {
-  Number* pointer = nullptr;
-  require(arguments->GetArgumentPointer(name, &pointer), "KIM did not give the argument " + name.ToString() +
-                                                             ". Create the compute arguments from this model.");
-  return {pointer, pointer == nullptr ? 0 : static_cast<std::size_t>(size)};
+// The mean over the members, which takes the place of the first one's values.
+std::span<const double> mean(std::span<double> values, int members) {
+  const auto result = of_member(values, 0, members);
+  if (members == 1) return result;
+  for (int member = 1; member < members; ++member) {
+    std::ranges::transform(result, of_member(values, member, members), result.begin(), std::plus());
+  }
+  for (double& value : result) value /= members;
+  return result;
 }
 
 int compute(const KIM::ModelCompute* compute, const KIM::ModelComputeArguments* arguments) {
   return guarded(arguments, [&] {
     namespace name = KIM::COMPUTE_ARGUMENT_NAME;
     const auto& model = buffer_of<const Model>(compute);
-    auto& [graph, contributing, energies, gradient] = buffer_of<Workspace>(arguments);
+    auto& [owner, graph, contributing, energies, gradient, members] = buffer_of<Workspace>(arguments);
+    const int num_members = model.parameters.members;
 
     const int n = array<const int>(arguments, name::numberOfParticles, 1).front();
     const auto energy = array<double>(arguments, name::partialEnergy, 1);
@@ -159,9 +104,11 @@ int compute(const KIM::ModelCompute* compute, const KIM::ModelComputeArguments* 
     const EdgeSums sums{.forces = array<double>(arguments, name::partialForces, 3 * n),
                         .virial = array<double>(arguments, name::partialVirial, 6),
                         .particle_virial = array<double>(arguments, name::partialParticleVirial, 6 * n)};
+    const bool derive = sums.wanted() || (members != nullptr && members->with_forces);
     std::ranges::fill(energy, 0.0);
     std::ranges::fill(particle_energy, 0.0);
     sums.clear();
+    if (members != nullptr) members->clear(num_members, n);
 
     const Particles particles{
         .coordinates = array<const double>(arguments, name::coordinates, 3 * n),
@@ -183,20 +130,23 @@ int compute(const KIM::ModelCompute* compute, const KIM::ModelComputeArguments* 
     }
     in_blocks(graph, particles, contributing, model.max_edges, [&] {
       const Graph view = graph.view();
-      energies.resize(view.num_contributing());
-      gradient.resize(sums.wanted() ? view.edge_vectors.size() : 0);
+      const auto particle_of_node = graph.particle_of_node();
+      energies.resize(static_cast<std::size_t>(num_members) * view.num_contributing());
+      gradient.resize(derive ? static_cast<std::size_t>(num_members) * view.edge_vectors.size() : 0);
       model.backend->evaluate(view, energies, gradient);
 
       require_finite(energies, "energy", model.parameters.model_file);
       require_finite(gradient, "force", model.parameters.model_file);
-      const double total = std::accumulate(energies.begin(), energies.end(), 0.0);
+      if (members != nullptr) members->add(view, energies, gradient, particle_of_node, model.units);
+      const auto of_nodes = mean(energies, num_members);
+      const double total = std::accumulate(of_nodes.begin(), of_nodes.end(), 0.0);
       if (!energy.empty()) energy.front() += model.units.energy * total;
       if (!particle_energy.empty()) {
-        for (std::size_t node = 0; node < energies.size(); ++node) {
-          particle_energy[graph.particle_of_node()[node]] = model.units.energy * energies[node];
+        for (std::size_t node = 0; node < of_nodes.size(); ++node) {
+          particle_energy[particle_of_node[node]] = model.units.energy * of_nodes[node];
         }
       }
-      if (sums.wanted()) sums.add(view, gradient, graph.particle_of_node(), model.units);
+      if (sums.wanted()) sums.add(view, mean(gradient, num_members), particle_of_node, model.units);
     });
   });
 }
@@ -217,7 +167,8 @@ void create(KIM::ModelDriverCreate* driver, KIM::LengthUnit length, KIM::EnergyU
   model->no_neighbors_of_ghosts = model->parameters.layers == 1;
   const Runtime runtime = read_runtime();
   model->max_edges = runtime.max_edges;
-  model->backend = load_backend(model->parameters.backend, model->parameters.model_file, runtime);
+  model->backend = load_backend(model->parameters.backend, model->parameters.model_file, model->parameters.members,
+                                runtime);
 
   require(driver->SetUnits(length, energy, KIM::CHARGE_UNIT::unused, KIM::TEMPERATURE_UNIT::unused,
                            KIM::TIME_UNIT::unused),
@@ -232,6 +183,7 @@ void create(KIM::ModelDriverCreate* driver, KIM::LengthUnit length, KIM::EnergyU
   set_routine(driver, KIM::MODEL_ROUTINE_NAME::Compute, compute);
   set_routine(driver, KIM::MODEL_ROUTINE_NAME::ComputeArgumentsDestroy, compute_arguments_destroy);
   set_routine(driver, KIM::MODEL_ROUTINE_NAME::Destroy, destroy);
+  set_routine(driver, KIM::MODEL_ROUTINE_NAME::Extension, extend);
   driver->SetInfluenceDistancePointer(&model->influence_distance);
   driver->SetNeighborListPointers(1, &model->cutoff, &model->no_neighbors_of_ghosts);
   driver->SetModelBufferPointer(model.release());

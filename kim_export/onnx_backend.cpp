@@ -1,5 +1,6 @@
 // Runs an ONNX network with ONNX Runtime's C library, which lies beside the driver. Its contract is kSignature, with the
-// shapes of Graph; atomic_energies is (node_counts[-1],), gradient (E, 3).
+// shapes of Graph; atomic_energies is (node_counts[-1],), gradient (E, 3). A committee has kMemberOutputs besides, which
+// are the same with M members in front.
 
 #include <dlfcn.h>
 
@@ -26,9 +27,11 @@ constexpr const char* kRunning = " failed: ";
 constexpr std::array kInputs = {"species_codes", "edge_index",  "edge_vectors",
                                 "node_counts",   "edge_counts", "reverse_edge"};
 constexpr std::array kOutputs = {"atomic_energies", "gradient"};
+constexpr std::array kMemberOutputs = {"member_energies", "member_gradients"};
 constexpr std::string_view kSignature =
     "species_codes int64 1D, edge_index int64 2D, edge_vectors float64 2D, node_counts int64 1D, edge_counts int64 1D, "
     "reverse_edge int64 1D -> atomic_energies float64 1D, gradient float64 2D";
+constexpr std::string_view kMemberSignature = ", member_energies float64 2D, member_gradients float64 3D";
 
 // Beside the driver, not in the Python environment that it came from, which may be gone tomorrow.
 std::filesystem::path library_file() {
@@ -71,7 +74,8 @@ std::vector<OrtValue*> pointers(const Handles& handles) {
 
 class OnnxBackend final : public Backend {
  public:
-  OnnxBackend(const std::filesystem::path& model_file, const Runtime& runtime) : name_(model_file.filename()) {
+  OnnxBackend(const std::filesystem::path& model_file, int members, const Runtime& runtime)
+      : name_(model_file.filename()), members_(members) {
     if (runtime.device != "cpu") {
       throw Error("KIMGNN_DEVICE='" + runtime.device + "' cannot be used: the ONNX driver runs on the CPU. Unset it, "
                   "or export the model as torchscript.");
@@ -88,9 +92,10 @@ class OnnxBackend final : public Backend {
     check(kLoading, api_.AddCustomOpDomain(options.get(), operators_.get()));
     session_ = make<OrtSession>(kLoading, api_.ReleaseSession, api_.CreateSession, env_.get(), model_file.c_str(),
                                 options.get());
-    if (const auto found = signature(); found != kSignature) {
+    const std::string expected = std::string(kSignature) + std::string(members_ == 1 ? "" : kMemberSignature);
+    if (const auto found = signature(); found != expected) {
       throw Error(name_ + " is not a network for this driver. It has\n  " + found + "\nwhere it must have\n  " +
-                  std::string(kSignature) + "\n" + kExportAgain);
+                  expected + "\n" + kExportAgain);
     }
   }
 
@@ -102,13 +107,18 @@ class OnnxBackend final : public Backend {
     const std::array inputs = {tensor(graph.species_codes, {num_nodes}), tensor(graph.edge_index, {2, num_edges}),
                                tensor(graph.edge_vectors, {num_edges, 3}), tensor(graph.node_counts, {num_layers}),
                                tensor(graph.edge_counts, {num_layers}), tensor(graph.reverse_edge, {num_edges})};
+    const bool single = members_ == 1;
     std::vector<Handle<OrtValue>> outputs;
-    outputs.push_back(tensor<double>(energies, {num_contributing}));
-    if (!gradient.empty()) outputs.push_back(tensor<double>(gradient, {num_edges, 3}));
+    outputs.push_back(single ? tensor<double>(energies, {num_contributing})
+                             : tensor<double>(energies, {members_, num_contributing}));
+    if (!gradient.empty()) {
+      outputs.push_back(single ? tensor<double>(gradient, {num_edges, 3})
+                               : tensor<double>(gradient, {members_, num_edges, 3}));
+    }
 
     auto written = pointers(outputs);
     check(kRunning, api_.Run(session_.get(), nullptr, kInputs.data(), pointers(inputs).data(), inputs.size(),
-                             kOutputs.data(), written.size(), written.data()));
+                             (single ? kOutputs : kMemberOutputs).data(), written.size(), written.data()));
   }
 
  private:
@@ -175,6 +185,7 @@ class OnnxBackend final : public Backend {
   }
 
   std::string name_;
+  std::int64_t members_;
   Library library_ = open_library();
   const OrtApi& api_ = library_.api;
   Handle<OrtEnv> env_ = make<OrtEnv>(kLoading, api_.ReleaseEnv, api_.CreateEnv, ORT_LOGGING_LEVEL_ERROR, "kimgnn");
@@ -186,8 +197,8 @@ class OnnxBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> load_onnx(const std::filesystem::path& model_file, const Runtime& runtime) {
-  return std::make_unique<OnnxBackend>(model_file, runtime);
+std::unique_ptr<Backend> load_onnx(const std::filesystem::path& model_file, int members, const Runtime& runtime) {
+  return std::make_unique<OnnxBackend>(model_file, members, runtime);
 }
 
 }  // namespace kimgnn

@@ -13,6 +13,7 @@ namespace kimgnn {
 namespace {
 
 constexpr const char* kVersion = "2";
+constexpr const char* kCommitteeVersion = "3";
 constexpr const char* kCure = " Export the model again with `kimgnn export`, or mend the line.";
 
 // Reads the file line by line, and knows which line it is at.
@@ -54,7 +55,7 @@ class LineReader {
 
   void end() {
     while (file_.good()) {
-      if (!next().empty()) fail("is not expected: the file ends after 'species'");
+      if (!next().empty()) fail("is not expected: the file ends before");
     }
   }
 
@@ -83,9 +84,10 @@ Parameters read_parameters(const std::filesystem::path& directory) {
   LineReader reader(directory / kParameterFile);
   Parameters parameters;
 
-  if (const auto version = reader.value("kimgnn"); version != kVersion) {
-    throw Error(std::string(kParameterFile) + " is of version " + version + "; this driver reads version " + kVersion +
-                ". " + (version == "1" ? kExportAgain
+  const auto version = reader.value("kimgnn");
+  if (version != kVersion && version != kCommitteeVersion) {
+    throw Error(std::string(kParameterFile) + " is of version " + version + "; this driver reads the versions " +
+                kVersion + " and " + kCommitteeVersion + ". " + (version == "1" ? kExportAgain
                                       : "Bring the driver up to date with `kimgnn driver install --force`."));
   }
   parameters.backend = reader.value("backend");
@@ -100,6 +102,11 @@ Parameters read_parameters(const std::filesystem::path& directory) {
   parameters.species = reader.values("species");
   for (auto name = parameters.species.begin(); name != parameters.species.end(); ++name) {
     if (std::find(parameters.species.begin(), name, *name) != name) reader.fail("'" + *name + "' is given twice");
+  }
+  parameters.members = 1;
+  if (version == kCommitteeVersion) {
+    parameters.members = reader.number<int>("members", "a number of networks");
+    if (parameters.members == 1) reader.fail("a committee has two members at least");
   }
   reader.end();
   return parameters;

@@ -16,6 +16,7 @@ struct Parameters {
   double cutoff;                     // Å
   int layers;                        // message-passing layers; the influence distance is cutoff * layers
   std::vector<std::string> species;  // KIM species names, in order of their codes
+  int members;                       // of a committee; 1 for a single network
 };
 
 // Reads `directory`/kimgnn.param, which holds exactly these lines, in this order:
@@ -25,6 +26,8 @@ struct Parameters {
 //     cutoff 4.0
 //     layers 3
 //     species Si C
+// and, of a committee, which is of version 3, one more:
+//     members 5
 // Throws Error naming file, line and cure.
 Parameters read_parameters(const std::filesystem::path& directory);
 

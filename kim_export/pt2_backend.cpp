@@ -1,5 +1,6 @@
 // Runs a pt2 network, which torch.export and AOTInductor have compiled to machine code. Its contract: the tensors that
-// inputs() makes, with the shapes of Graph and P pairs of edges -> atomic_energies (node_counts[-1],), gradient (E, 3).
+// inputs() makes, with the shapes of Graph and P pairs of edges -> atomic_energies (node_counts[-1],), gradient (E, 3)
+// and, of a committee, the same of each member: (M, node_counts[-1]), (M, E, 3).
 
 #include <ATen/core/grad_mode.h>
 #include <torch/csrc/inductor/aoti_package/model_package_loader.h>
@@ -65,8 +66,11 @@ Package& shared_package(const std::filesystem::path& model_file) {
 
 class Pt2Backend final : public Backend {
  public:
-  Pt2Backend(const std::filesystem::path& model_file, const Runtime& runtime)
-      : name_(model_file.filename()), num_threads_(runtime.num_threads), device_(working_device(runtime.device)) {
+  Pt2Backend(const std::filesystem::path& model_file, int members, const Runtime& runtime)
+      : name_(model_file.filename()),
+        members_(members),
+        num_threads_(runtime.num_threads),
+        device_(working_device(runtime.device)) {
     const ThreadsGuard threads(num_threads_);
     package_ = explained(name_ + " cannot be loaded", kDamagedOrNewer, [&] { return &shared_package(model_file); });
     if (const auto compiled_for = package_->get_metadata()["AOTI_DEVICE_KEY"];
@@ -83,12 +87,19 @@ class Pt2Backend final : public Backend {
       const at::NoGradGuard already_differentiated;
       const Pairs pairs(graph);
       const auto outputs = package_->run(inputs(graph, pairs));
-      if (outputs.size() != 2) {
+      const std::size_t expected = members_ == 1 ? 2 : 4;
+      if (outputs.size() != expected) {
         throw Error(name_ + " returned " + std::to_string(outputs.size()) + " tensors where the atomic energies and "
-                    "their gradient are expected. " + kExportAgain);
+                    "their gradient" + (members_ == 1 ? "" : ", and those of the members,") + " are expected. " +
+                    kExportAgain);
       }
-      copy_out(outputs[0], {static_cast<std::int64_t>(graph.num_contributing())}, energies);
-      if (!gradient.empty()) copy_out(outputs[1], {static_cast<std::int64_t>(graph.num_edges()), 3}, gradient);
+      std::vector<std::int64_t> of_atoms = {static_cast<std::int64_t>(graph.num_contributing())};
+      std::vector<std::int64_t> of_edges = {static_cast<std::int64_t>(graph.num_edges()), 3};
+      if (members_ > 1) {
+        for (auto* shape : {&of_atoms, &of_edges}) shape->insert(shape->begin(), members_);
+      }
+      copy_out(outputs[expected - 2], of_atoms, energies);
+      if (!gradient.empty()) copy_out(outputs[expected - 1], of_edges, gradient);
     });
   }
 
@@ -113,6 +124,7 @@ class Pt2Backend final : public Backend {
   }
 
   std::string name_;
+  int members_;
   int num_threads_;
   at::Device device_;
   Package* package_ = nullptr;
@@ -120,8 +132,8 @@ class Pt2Backend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> load_pt2(const std::filesystem::path& model_file, const Runtime& runtime) {
-  return std::make_unique<Pt2Backend>(model_file, runtime);
+std::unique_ptr<Backend> load_pt2(const std::filesystem::path& model_file, int members, const Runtime& runtime) {
+  return std::make_unique<Pt2Backend>(model_file, members, runtime);
 }
 
 }  // namespace kimgnn

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -15,18 +15,23 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from kimgnn.errors import DataError, ModelError
-from kimgnn.export.contract import ExportedPotential, StagedGraph
-from kimgnn.export.runtimes import LOADERS, RunnableModel, differentiated, load_exported
+from kimgnn.export.contract import ExportedPotential, StagedGraph, exported_members
+from kimgnn.export.runtimes import LOADERS, RunnableModel, differentiated, load_exported, one_by_one
 from kimgnn.models.checkpoint import load_checkpoint
 from kimgnn.transforms.neighbors import find_neighbors
+
+DEVIATIONS: Final = ("energy_deviation", "energies_deviation", "forces_deviation")
+"""What a committee gives besides: standard deviations of its members; eV, eV and eV/Å."""
 
 
 class KimgnnCalculator(Calculator):
     """ASE calculator of a trained network or of an exported file.
 
     It gives ``energy`` (and the same as ``free_energy``), ``energies`` of the atoms, ``forces`` and, for structures
-    periodic in three directions, ``stress``, in ASE's units and signs. Each atom is one node, whatever the size of the
-    cell: no ghosts. Everything is computed at once, and again only when positions, cell, periodicity or species change.
+    periodic in three directions, ``stress``, in ASE's units and signs; of a committee, the means of its members and,
+    as ``energy_deviation``, ``energies_deviation`` and ``forces_deviation`` (of each component), their standard
+    deviations. Each atom is one node, whatever the size of the cell: no ghosts. Everything is computed at once, and
+    again only when positions, cell, periodicity or species change.
 
     Args:
         model: A run directory (its best checkpoint), a checkpoint, or an exported ``model.pt``, ``model.pt2`` or
@@ -44,6 +49,9 @@ class KimgnnCalculator(Calculator):
         super().__init__()
         path = Path(model)
         self.model = load_exported(path) if path.suffix in LOADERS else _load_trained(path)
+        if self.model.evaluate_members is not None:
+            # Of this one, as ASE looks it up.
+            self.implemented_properties = [*self.implemented_properties, *DEVIATIONS]  # type: ignore[misc]
 
     def calculate(
         self,
@@ -65,16 +73,50 @@ class KimgnnCalculator(Calculator):
         if "stress" in properties and not periodic:
             raise PropertyNotImplementedError("only a structure periodic in three directions has a stress")
         graph = periodic_graph(self.atoms, self.model)
-        energies, edge_gradient = self.model.evaluate(graph)
-        sender, receiver = graph.edge_index.numpy()
-        n_atoms = len(self.atoms)
-        # As in kimgnn.physics.derivatives, in NumPy: torch's calls would cost a tenth of a step of a small cell.
-        forces = [np.bincount(sender, g, n_atoms) - np.bincount(receiver, g, n_atoms) for g in edge_gradient.T]
-        results = {"energy": float(energies.sum()), "energies": energies, "forces": np.stack(forces, axis=1)}
+        found = evaluate(self.model, graph)
+        results = {"energy": float(found.energies.sum()), "energies": found.energies, "forces": found.forces}
+        if found.of_members is not None:
+            energies, forces = found.of_members
+            spreads = (float(energies.sum(1).std(ddof=1)), energies.std(0, ddof=1), forces.std(0, ddof=1))
+            results |= dict(zip(DEVIATIONS, spreads, strict=True))
         if periodic:
-            strain_derivative = edge_gradient.T @ graph.edge_vectors.numpy()
+            strain_derivative = found.gradient.T @ graph.edge_vectors.numpy()
             results["stress"] = full_3x3_to_voigt_6_stress(strain_derivative / self.atoms.get_volume())
         self.results = results | {"free_energy": results["energy"]}
+
+
+class Evaluated(NamedTuple):
+    """What a potential says of a graph; a committee, in the mean.
+
+    Attributes:
+        energies: ``(n_atoms,)``, eV.
+        gradient: Of their sum, ``(n_edges, 3)``, eV/Å.
+        forces: ``(n_atoms, 3)``, eV/Å.
+        of_members: Energies ``(n_members, n_atoms)`` and forces ``(n_members, n_atoms, 3)`` of a committee's members.
+    """
+
+    energies: NDArray[np.float64]
+    gradient: NDArray[np.float64]
+    forces: NDArray[np.float64]
+    of_members: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+
+
+def evaluate(model: RunnableModel, graph: StagedGraph) -> Evaluated:
+    """Return what a potential says of a graph without ghosts; of a committee, also what each member says."""
+    if model.evaluate_members is None:
+        energies, edge_gradient = model.evaluate(graph)
+        return Evaluated(energies, edge_gradient, _forces(graph, edge_gradient))
+    energies, gradients = model.evaluate_members(graph)
+    forces = np.stack([_forces(graph, edge_gradient) for edge_gradient in gradients])
+    return Evaluated(energies.mean(0), gradients.mean(0), forces.mean(0), (energies, forces))
+
+
+def _forces(graph: StagedGraph, edge_gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+    """As `kimgnn.physics.derivatives.forces_from_edges`: torch's calls would cost a tenth of a step of a small cell."""
+    sender, receiver = graph.edge_index.numpy()
+    n_atoms = len(graph.species_codes)
+    forces = [np.bincount(sender, g, n_atoms) - np.bincount(receiver, g, n_atoms) for g in edge_gradient.T]
+    return np.stack(forces, axis=1)
 
 
 def periodic_graph(atoms: Atoms, model: RunnableModel) -> StagedGraph:
@@ -130,6 +172,11 @@ def _load_trained(path: Path) -> RunnableModel:
             where=str(path),
             remedy="Predict with `kimgnn predict`, or train it on all of them: max_neighbors: null.",
         )
+    members = [differentiated(member) for member in exported_members(network)]
     return RunnableModel(
-        differentiated(ExportedPotential(network)), network.spec.species, network.cutoff, network.num_layers
+        differentiated(ExportedPotential(network)),
+        network.spec.species,
+        network.cutoff,
+        network.num_layers,
+        one_by_one(members) if len(members) > 1 else None,
     )

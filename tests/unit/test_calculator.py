@@ -17,7 +17,7 @@ from ase.constraints import ExpCellFilter, FixAtoms
 from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
-from structures import CUTOFF, mixed_atoms
+from structures import CUTOFF, mixed_atoms, small_checkpoint
 
 from kimgnn.calculator import KimgnnCalculator
 from kimgnn.data.from_atoms import configuration_from_atoms
@@ -195,6 +195,33 @@ def test_optimisers_relax_atoms_and_cell(trained: Path) -> None:
     assert atoms.get_potential_energy() < before
     assert abs(atoms.get_forces()).max() < 1e-3
     assert abs(atoms.get_stress()).max() * atoms.get_volume() < 1e-3
+
+
+def test_a_committee_says_how_sure_it_is(tmp_path: Path) -> None:
+    """Standard deviations of its members, as PyTorch has them; a single network's calculator tells of none."""
+    checkpoint = small_checkpoint(["Si", "C"])
+    network = build_network(replace(checkpoint.spec, members=3)).eval()
+    save_checkpoint(tmp_path / "committee.ckpt", replace(checkpoint, network=network))
+    save_checkpoint(tmp_path / "single.ckpt", checkpoint)
+    calculator, single = KimgnnCalculator(tmp_path / "committee.ckpt"), KimgnnCalculator(tmp_path / "single.ckpt")
+    for atoms in STRUCTURES.values():
+        members = [
+            predict(Potential(member), [configuration_from_atoms(atoms)], PeriodicGraph(CUTOFF, n_layers=2))[0]
+            for member in network.members
+        ]
+        expected = {
+            "energy_deviation": np.std([one.energy for one in members], ddof=1),
+            "energies_deviation": np.std([one.atomic_energies for one in members], 0, ddof=1),
+            "forces_deviation": np.std([one.forces for one in members], 0, ddof=1),
+            "forces": np.mean([one.forces for one in members], 0),
+            "energy": np.mean([one.energy for one in members]),
+        }
+        for name, values in expected.items():
+            np.testing.assert_allclose(calculator.get_property(name, atoms), values, rtol=0, atol=1e-12)
+        with pytest.raises(PropertyNotImplementedError):
+            single.get_property("forces_deviation", atoms)
+        assert "energy_deviation" not in single.results
+    assert "forces_deviation" not in KimgnnCalculator.implemented_properties
 
 
 def test_constraints_are_left_to_ase(trained: Path) -> None:

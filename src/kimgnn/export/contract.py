@@ -6,9 +6,12 @@ are codes, the index in the exported list of elements: the KIM API knows nothing
 the network was trained on. The file returns the contributing atoms' energies; files that cannot be differentiated
 afterwards also return the gradient of their sum with respect to the edge vectors, from which forces and virials are
 plain sums over edges (see `kimgnn.physics.derivatives`).
+
+A committee (`kimgnn.models.ensemble.Ensemble`) gives the means of its members' energies and gradients, and those of
+each member besides. Members share nothing but the graph: their gradients cost together what that of the mean does.
 """
 
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import torch
 from ase.data import atomic_numbers
@@ -16,14 +19,20 @@ from torch import Tensor, nn
 
 from kimgnn.errors import ExportError
 from kimgnn.fields import ENERGY
+from kimgnn.models.ensemble import Ensemble
 from kimgnn.models.network import Network
 from kimgnn.nn.inputs import GraphInputs
 
 CONTRACT: Final = 2
 """The version of all this, which the drivers' parameter file and an ONNX model's metadata state."""
 
+COMMITTEE_CONTRACT: Final = 3
+"""That of a committee, which older drivers refuse, saying what to do; all else is as it was."""
+
 INPUTS: Final = ("species_codes", "edge_index", "edge_vectors", "node_counts", "edge_counts", "reverse_edge")
 OUTPUTS: Final = ("atomic_energies", "gradient")
+MEMBER_OUTPUTS: Final = ("member_energies", "member_gradients")
+"""Of a committee besides: ``(n_members, n_atoms)`` and ``(n_members, n_edges, 3)``."""
 
 
 class StagedGraph(NamedTuple):
@@ -90,6 +99,50 @@ class ExportedPotential(nn.Module):
         z = self.atomic_numbers[species_codes]
         inputs = GraphInputs(z, edge_index, edge_vectors, node_counts, edge_counts, pairs, triplets)
         return self.network(inputs)["energy"]
+
+
+class ExportedCommittee(ExportedPotential):
+    """The same of an ensemble, whose members can be asked one by one: their derivatives then need the memory of one.
+
+    Args:
+        ensemble: Of networks that can be potentials; it is copied, not changed.
+    """
+
+    def __init__(self, ensemble: Ensemble) -> None:
+        super().__init__(ensemble)
+        self.num_members = ensemble.spec.members
+
+    @torch.jit.export
+    def member(
+        self,
+        index: int,
+        species_codes: Tensor,
+        edge_index: Tensor,
+        edge_vectors: Tensor,
+        node_counts: list[int],
+        edge_counts: list[int],
+        reverse_edge: Tensor,
+    ) -> Tensor:
+        """Return the energies that one member says; see `ExportedPotential.forward`."""
+        pairs = find_pairs(reverse_edge, edge_counts)
+        z = self.atomic_numbers[species_codes]
+        inputs = GraphInputs(z, edge_index, edge_vectors, node_counts, edge_counts, pairs)
+        energies = torch.zeros(0)
+        for position, member in enumerate(self.network.members):  # type: ignore[arg-type]
+            if position == index:
+                energies = member(inputs)["energy"]
+        return energies
+
+
+def contract_of(network: Network) -> int:
+    """Return the version of the contract that a network is exported in."""
+    return CONTRACT if network.spec.members == 1 else COMMITTEE_CONTRACT
+
+
+def exported_members(network: Network) -> list[ExportedPotential]:
+    """Return the members of an ensemble, or another network, each for itself."""
+    members: Any = network.members if isinstance(network, Ensemble) else [network]
+    return [ExportedPotential(member) for member in members]
 
 
 def find_pairs(reverse_edge: Tensor, edge_counts: list[int]) -> tuple[Tensor, Tensor, list[int]]:

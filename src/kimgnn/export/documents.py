@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from kimgnn import __version__
-from kimgnn.export.contract import CONTRACT
+from kimgnn.export.contract import contract_of
 from kimgnn.export.driver import DRIVERS
 from kimgnn.export.lammps_decks import DECKS
 from kimgnn.models.network import Network
@@ -37,6 +37,23 @@ installed. Where it is missing, the model was written without that check.
 """
 
 
+_COMMITTEE: Final = """\
+## How sure it is
+
+Energy, forces and stress are the means of {n} networks trained from different seeds; their standard deviations say
+where the model knows little. In Python, without KIM:
+
+```python
+from kimgnn.calculator import KimgnnCalculator
+atoms.calc = KimgnnCalculator("{file}")
+atoms.get_forces()
+atoms.calc.results["forces_deviation"]   # and energy_deviation, energies_deviation
+```
+
+A simulator asks through the KIM API by the extension `kimgnn_committee_deviation` (`kim_export/README.md` of kimgnn).
+"""
+
+
 def cmake(name: str, driver: str, parameter_files: Sequence[str]) -> str:
     """Return the model's ``CMakeLists.txt``."""
     files = "".join(f'\n    "{file}"' for file in parameter_files)
@@ -57,7 +74,9 @@ add_kim_api_model_library(
 """
 
 
-def kimspec(name: str, driver: str, species: Sequence[str], manifest: Mapping[str, Any], tables: str = "") -> str:
+def kimspec(
+    name: str, driver: str, species: Sequence[str], manifest: Mapping[str, Any], tables: str = "", n_members: int = 1
+) -> str:
     """Return ``kimspec.edn`` with every key that a portable model must have.
 
     Args:
@@ -66,8 +85,10 @@ def kimspec(name: str, driver: str, species: Sequence[str], manifest: Mapping[st
         species: Elements.
         manifest: Of the run.
         tables: What is said of tables in it, if there are any.
+        n_members: Networks of a committee.
     """
     elements = ", ".join(species)
+    committee = f" Energy and forces are the means of {n_members} networks." if n_members > 1 else ""
     entries: dict[str, str | list[str]] = {
         "extended-id": name,
         "kim-item-type": "portable-model",
@@ -75,7 +96,8 @@ def kimspec(name: str, driver: str, species: Sequence[str], manifest: Mapping[st
         "model-driver": driver,
         "title": f"{architecture(manifest)} graph neural network potential for {elements}",
         "description": f"A graph neural network potential for {elements}, trained with kimgnn; README.md has the "
-        "data, the errors and the units, manifest.yaml every setting." + (f" In it, {tables}." if tables else ""),
+        f"data, the errors and the units, manifest.yaml every setting.{committee}"
+        + (f" In it, {tables}." if tables else ""),
         "potential-type": "graph neural network",
         "species": list(species),
         "contributor-id": NO_ID,
@@ -117,7 +139,7 @@ def file_metadata(network: Network, manifest: Mapping[str, Any]) -> dict[str, st
         "precision": network.spec.precision,
         "units": "eV, Å",
         "manifest_hash": hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest(),
-        "contract": str(CONTRACT),
+        "contract": str(contract_of(network)),
     }
 
 
@@ -134,6 +156,7 @@ def readme(
     metrics: Mapping[str, float],
     data: Mapping[str, Any],
     with_decks: bool,
+    n_members: int = 1,
     tables: str = "",
     note: str = "",
 ) -> str:
@@ -151,13 +174,15 @@ def readme(
         metrics: Name -> value.
         data: What it was trained on.
         with_decks: Whether LAMMPS decks are in the folder.
+        n_members: Networks of a committee.
         tables: What is said of tables in the network, if there are any.
         note: A warning to users of this model.
     """
     elements = " ".join(species)
+    members = f", a committee of {n_members}" if n_members > 1 else ""
     facts = {
         "species": elements,
-        "architecture": architecture(manifest),
+        "architecture": architecture(manifest) + members,
         "cutoff": f"{cutoff:g} Å",
         "influence distance": f"{cutoff * n_layers:g} Å ({n_layers} message-passing layers)",
         "precision": manifest.get("model", {}).get("precision", "double"),
@@ -173,6 +198,8 @@ def readme(
         sections.append(f"**Note:** {note}\n")
     sections += data_and_errors(data, metrics, tasks_of(heads))
     sections.append(_how_to_run(name, driver, elements, with_decks))
+    if n_members > 1:
+        sections.append(_COMMITTEE.format(n=n_members, file=file))
     if driver in DRIVERS:
         sections.append(PARITY)
     sections.append(versions())

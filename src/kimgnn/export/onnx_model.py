@@ -20,6 +20,7 @@ from torch._decomp import get_decompositions
 from torch.fx import GraphModule, Node
 
 from kimgnn.errors import ExportError
+from kimgnn.export.contract import MEMBER_OUTPUTS, OUTPUTS
 from kimgnn.export.folding import fold_shifts
 from kimgnn.export.onnx_padding import OPSET, pad_and_unpad, padded_names
 from kimgnn.export.sums import TABLES, replace_scatters
@@ -52,7 +53,7 @@ def export_onnx(network: Network, metadata: Mapping[str, str]) -> ModelProto:
     fold_shifts(module)
     keep_constants_exact(module)
     reach = float(network.angle_cutoff) if network.uses_triplets else None
-    model = pad_and_unpad(_to_onnx(module, network), layers, float(network.cutoff), reach)
+    model = pad_and_unpad(_to_onnx(module, network), layers, float(network.cutoff), reach, network.spec.members)
     add_functions(model, OPSET)
     onnx.helper.set_model_props(model, dict(metadata))
     model.producer_name = "kimgnn"
@@ -98,6 +99,7 @@ def _to_onnx(module: GraphModule, network: Network) -> ModelProto:
     n_edges, n_pairs, n_receivers = (len(example[name]) for name in ("edge_vectors", "edge_of_pair", "nodes_0"))
     tables = [(n_receivers, n_edges // n_receivers), (n_pairs,), (n_pairs,), (n_edges,)]
     inputs = [*example.values(), *(torch.zeros(shape, dtype=torch.int64) for shape in tables)]
+    outputs = OUTPUTS if network.spec.members == 1 else OUTPUTS + MEMBER_OUTPUTS
     dynamic = torch.export.Dim.DYNAMIC
     shapes = [{0: dynamic} for _ in inputs]
     shapes[1] = {1: dynamic}
@@ -112,7 +114,7 @@ def _to_onnx(module: GraphModule, network: Network) -> ModelProto:
                 opset_version=OPSET,
                 dynamic_shapes=tuple(shapes),
                 input_names=padded_names(example),
-                output_names=["padded_energies", "padded_gradient"],
+                output_names=[f"padded_{name}" for name in outputs],
             )
     except Exception as error:  # torch raises many kinds on what it cannot export
         raise ExportError(f"torch cannot write the model in ONNX:\n{error}", where="export.formats") from error

@@ -150,11 +150,22 @@ _LAYER: Final = """
 
 _UNPAD: Final = """
 <ir_version: 10, opset_import: ["" : {opset}]>
-unpad (double[n_contributing] padded_energies, double[n_slots, 3] padded_gradient, int64[n_edges] slot_of_edge)
+unpad (double[n_contributing] padded_atomic_energies, double[n_slots, 3] padded_gradient, int64[n_edges] slot_of_edge)
  => (double[n_contributing] atomic_energies, double[n_edges, 3] gradient)
 {{
-  atomic_energies = Identity (padded_energies)
+  atomic_energies = Identity (padded_atomic_energies)
   gradient = Gather (padded_gradient, slot_of_edge)
+}}
+"""
+
+_UNPAD_MEMBERS: Final = """
+<ir_version: 10, opset_import: ["" : {opset}]>
+unpad_members (double[{members}, n_contributing] padded_member_energies,
+               double[{members}, n_slots, 3] padded_member_gradients, int64[n_edges] slot_of_edge)
+ => (double[{members}, n_contributing] member_energies, double[{members}, n_edges, 3] member_gradients)
+{{
+  member_energies = Identity (padded_member_energies)
+  member_gradients = Gather <axis = 1> (padded_member_gradients, slot_of_edge)
 }}
 """
 
@@ -164,14 +175,17 @@ def padded_names(names: Iterable[str]) -> list[str]:
     return [*(f"padded_{name}" if name in _CHANGED else name for name in names), *TABLES]
 
 
-def pad_and_unpad(network: ModelProto, layers: int, cutoff: float, angle_cutoff: float | None) -> ModelProto:
+def pad_and_unpad(
+    network: ModelProto, layers: int, cutoff: float, angle_cutoff: float | None, members: int = 1
+) -> ModelProto:
     """Return a model in the exported contract around one that works on padded graphs.
 
     Args:
-        network: Inputs called as `padded_names` says; outputs ``padded_energies`` and ``padded_gradient``. Changed.
+        network: Inputs called as `padded_names` says; outputs as in the contract, after ``padded_``. Changed.
         layers: Message-passing layers.
         cutoff: Å.
         angle_cutoff: Å; edges up to this length form triplets; ``None`` where none are used.
+        members: Of an ensemble.
     """
     used = {name for node in network.graph.node for name in node.input}
     outputs = [value.name for value in network.graph.input if value.name in used and value.name != "species_codes"]
@@ -182,13 +196,15 @@ def pad_and_unpad(network: ModelProto, layers: int, cutoff: float, angle_cutoff:
         triplets="" if angle_cutoff is None else _triplets(layers, angle_cutoff),
         outputs=", ".join(f"int64[_{name}] {name}" for name in outputs),
     )
-    pad, unpad = onnx.parser.parse_model(text), onnx.parser.parse_model(_UNPAD.format(opset=OPSET))
+    pad = onnx.parser.parse_model(text)
+    unpads = [_UNPAD] if members == 1 else [_UNPAD, _UNPAD_MEMBERS]
+    unpad = [onnx.parser.parse_model(part.format(opset=OPSET, members=members)).graph for part in unpads]
     inside = compose.add_prefix(network, "network.", rename_inputs=False, rename_outputs=False)
     graph = helper.make_graph(
-        [*pad.graph.node, *inside.graph.node, *unpad.graph.node],
+        [*pad.graph.node, *inside.graph.node, *(node for part in unpad for node in part.node)],
         "potential",
         pad.graph.input,
-        unpad.graph.output,
+        [output for part in unpad for output in part.output],
         [*pad.graph.initializer, *inside.graph.initializer],
     )
     return helper.make_model(graph, opset_imports=network.opset_import, ir_version=network.ir_version)

@@ -15,6 +15,7 @@ from ase import Atoms
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import ExportError
 from kimgnn.export import documents, torchml
+from kimgnn.export.calibrated import calibration_section
 from kimgnn.export.driver import driver_name
 from kimgnn.export.folders import refuse_if_taken, write_folders
 from kimgnn.export.formats import FORMATS, model_names
@@ -62,6 +63,7 @@ class _Model:
     parameter_file: str
     parameters: str
     note: str = ""
+    n_members: int = 1
 
 
 def export_portable_model(
@@ -158,7 +160,8 @@ def _for_kimgnn(checkpoint: Checkpoint, tabulation: Tabulation | None, name: str
         )
     chosen = FORMATS[format_name]
     species = network.spec.species
-    parameters = Parameters(format_name, chosen.file, network.cutoff, network.num_layers, species)
+    members = network.spec.members
+    parameters = Parameters(format_name, chosen.file, network.cutoff, network.num_layers, species, members)
     metadata = documents.file_metadata(network, documents.without_machine(checkpoint.manifest))
     if tabulation is not None:
         metadata["tables"] = str(tabulation)
@@ -173,6 +176,7 @@ def _for_kimgnn(checkpoint: Checkpoint, tabulation: Tabulation | None, name: str
         driver_name(chosen.driver),
         PARAMETER_FILE,
         str(parameters),
+        n_members=members,
     )
 
 
@@ -222,7 +226,7 @@ def _write(
     texts = {
         model.parameter_file: model.parameters,
         "CMakeLists.txt": documents.cmake(model.name, model.driver, [model.file, model.parameter_file]),
-        "kimspec.edn": documents.kimspec(model.name, model.driver, model.species, manifest, tables),
+        "kimspec.edn": documents.kimspec(model.name, model.driver, model.species, manifest, tables, model.n_members),
         "training_env.edn": documents.training_environment(),
         "manifest.yaml": yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True),
         "README.md": documents.readme(
@@ -237,6 +241,7 @@ def _write(
             metrics=checkpoint.metrics,
             data=documents.without_machine(data),
             with_decks=structure is not None,
+            n_members=model.n_members,
             tables=tables,
             note=model.note,
         ),
@@ -247,5 +252,6 @@ def _write(
     if has_properties(checkpoint):
         write_property_file(checkpoint, folder, model.format_name)
         texts["README.md"] += "\n" + how_to_use(describe_properties(checkpoint), [property_file(model.format_name)])
+        texts["README.md"] += "\n".join(["", *calibration_section(checkpoint)])
     for file, text in texts.items():
         (folder / file).write_text(text, encoding="utf-8")

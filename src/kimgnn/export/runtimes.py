@@ -2,9 +2,10 @@
 
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
@@ -14,7 +15,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kimgnn.errors import ModelError
-from kimgnn.export.contract import CONTRACT, INPUTS, OUTPUTS, StagedGraph, find_pairs
+from kimgnn.export.contract import (
+    COMMITTEE_CONTRACT,
+    CONTRACT,
+    INPUTS,
+    MEMBER_OUTPUTS,
+    OUTPUTS,
+    StagedGraph,
+    find_pairs,
+)
 from kimgnn.export.parameter_file import PARAMETER_FILE, read_parameters
 from kimgnn.physics.derivatives import gradient
 
@@ -34,12 +43,14 @@ class RunnableModel:
         species: Elements, in the order of their codes.
         cutoff: Of every layer, Å.
         num_layers: Message-passing layers.
+        evaluate_members: Of a committee, the same for each member: arrays with the members in front.
     """
 
     evaluate: Evaluate
     species: list[str]
     cutoff: float
     num_layers: int
+    evaluate_members: Evaluate | None = None
 
 
 def load_exported(path: str | Path) -> RunnableModel:
@@ -74,6 +85,16 @@ def differentiated(potential: Callable[..., Tensor]) -> Evaluate:
     return evaluate
 
 
+def one_by_one(members: Sequence[Evaluate]) -> Evaluate:
+    """Return a function that evaluates each member of a committee, given one of each."""
+
+    def evaluate(graph: StagedGraph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        energies, gradients = zip(*(evaluate_member(graph) for evaluate_member in members), strict=True)
+        return np.stack(energies), np.stack(gradients)
+
+    return evaluate
+
+
 def _load_torchscript(path: Path) -> RunnableModel:
     try:
         with warnings.catch_warnings():
@@ -85,12 +106,16 @@ def _load_torchscript(path: Path) -> RunnableModel:
     if inputs != list(INPUTS):
         raise _foreign(path, f"a forward of {', '.join(inputs)}", f"a forward of {', '.join(INPUTS)}")
 
-    def energies_as_written(*graph: Tensor | list[int]) -> Tensor:
+    def as_written(function: Callable[..., Tensor], *arguments: Tensor | list[int] | int) -> Tensor:
         # The optimiser specialises the code for the sizes it saw, and fails on others after an operation in place.
         with torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
-            return module(*graph)
+            return function(*arguments)
 
-    return _described_beside(path, differentiated(energies_as_written))
+    of_members = None
+    if hasattr(module, "num_members"):
+        members = range(module.num_members)
+        of_members = one_by_one([differentiated(partial(as_written, module.member, index)) for index in members])
+    return _described_beside(path, differentiated(partial(as_written, module)), of_members)
 
 
 def _load_pt2(path: Path) -> RunnableModel:
@@ -102,10 +127,10 @@ def _load_pt2(path: Path) -> RunnableModel:
     except Exception as error:  # torch raises many kinds on a damaged file
         raise _damaged(path, "an AOTInductor package", error) from error
 
-    def evaluate(graph: StagedGraph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def evaluate(first: int, graph: StagedGraph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         edge_of_pair, pair_of_edge, pair_counts = find_pairs(graph.reverse_edge, graph.edge_counts)
         counts = [*graph.node_counts, *graph.edge_counts, *pair_counts]
-        energies, edge_gradient = package(
+        outputs = package(
             graph.species_codes,
             graph.edge_index,
             graph.edge_vectors,
@@ -113,9 +138,9 @@ def _load_pt2(path: Path) -> RunnableModel:
             pair_of_edge,
             *(torch.empty(count, dtype=torch.int64) for count in counts),
         )
-        return energies.numpy(), edge_gradient.numpy()
+        return outputs[first].numpy(), outputs[first + 1].numpy()
 
-    return _described_beside(path, evaluate)
+    return _described_beside(path, partial(evaluate, 0), partial(evaluate, len(OUTPUTS)))
 
 
 @contextmanager
@@ -146,27 +171,35 @@ def _load_onnx(path: Path) -> RunnableModel:
     except Exception as error:  # onnxruntime's own kinds
         raise _damaged(path, "ONNX", error) from error
     metadata = session.get_modelmeta().custom_metadata_map
-    if metadata.get("contract") != str(CONTRACT):
-        raise _foreign(path, f"contract {metadata.get('contract', '(none)')}", f"contract {CONTRACT}")
+    if metadata.get("contract") not in (str(CONTRACT), str(COMMITTEE_CONTRACT)):
+        found = f"contract {metadata.get('contract', '(none)')}"
+        raise _foreign(path, found, f"contract {CONTRACT} or {COMMITTEE_CONTRACT}")
 
-    def evaluate(graph: StagedGraph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def evaluate(outputs: Sequence[str], graph: StagedGraph) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         inputs = {name: np.asarray(value) for name, value in zip(INPUTS, graph, strict=True)}
-        energies, edge_gradient = session.run(OUTPUTS, inputs)
-        return energies, edge_gradient
+        energies, gradients = session.run(outputs, inputs)
+        return energies, gradients
 
-    return RunnableModel(evaluate, metadata["species"].split(), float(metadata["cutoff"]), int(metadata["layers"]))
+    return RunnableModel(
+        partial(evaluate, OUTPUTS),
+        metadata["species"].split(),
+        float(metadata["cutoff"]),
+        int(metadata["layers"]),
+        partial(evaluate, MEMBER_OUTPUTS) if metadata["contract"] == str(COMMITTEE_CONTRACT) else None,
+    )
 
 
 LOADERS: Final = {".pt": _load_torchscript, ".pt2": _load_pt2, ".onnx": _load_onnx}
 """Suffix -> what loads such a file."""
 
 
-def _described_beside(path: Path, evaluate: Evaluate) -> RunnableModel:
+def _described_beside(path: Path, evaluate: Evaluate, of_members: Evaluate | None) -> RunnableModel:
     parameter_file = path.with_name(PARAMETER_FILE)
     parameters = read_parameters(parameter_file)
     if parameters.model != path.name:
         raise ModelError("describes another file", where=str(parameter_file), value=parameters.model, allowed=path.name)
-    return RunnableModel(evaluate, parameters.species, parameters.cutoff, parameters.layers)
+    of_members = of_members if parameters.members > 1 else None
+    return RunnableModel(evaluate, parameters.species, parameters.cutoff, parameters.layers, of_members)
 
 
 def _damaged(path: Path, what: str, error: Exception) -> ModelError:

@@ -11,18 +11,19 @@ import torch
 from torch import nn
 
 from kimgnn.errors import ExportError
-from kimgnn.export.contract import ExportedPotential, refuse_unless_potential
+from kimgnn.export.contract import ExportedCommittee, ExportedPotential, refuse_unless_potential
+from kimgnn.models.ensemble import Ensemble
 from kimgnn.models.network import Network
 
 
 def export_torchscript(network: Network) -> torch.jit.ScriptModule:
-    """Return ``network`` as a script module with `ExportedPotential`'s contract.
+    """Return ``network`` as a script module with `ExportedPotential`'s contract, or `ExportedCommittee`'s.
 
     Raises:
         ExportError: The network cannot be a potential, or TorchScript cannot compile it.
     """
     refuse_unless_potential(network)
-    return script(ExportedPotential(network))
+    return script(ExportedCommittee(network) if isinstance(network, Ensemble) else ExportedPotential(network))
 
 
 def write_torchscript(network: Network, path: str | Path) -> None:

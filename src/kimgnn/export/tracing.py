@@ -15,14 +15,16 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.passes.dialect.common.cse_pass import CSEPass
 
 from kimgnn.errors import ExportError
-from kimgnn.export.contract import ExportedPotential, refuse_unless_potential
+from kimgnn.export.contract import exported_members, refuse_unless_potential
 from kimgnn.models.network import Network
 
 aten = torch.ops.aten
 
 
 def trace(network: Network, decompositions: Mapping[Any, Callable[..., Any]] | None = None) -> GraphModule:
-    """Return the graph of a function of the tensors that `input_names` names to atomic energies and gradient.
+    """Return the graph of a function of the tensors that `example_inputs` names to atomic energies and gradient.
+
+    That of an ensemble returns the members' too. They follow one another, so that the memory of one serves the next.
 
     Args:
         network: A network that can be a potential.
@@ -32,7 +34,7 @@ def trace(network: Network, decompositions: Mapping[Any, Callable[..., Any]] | N
         ExportError: The network cannot be a potential, or torch cannot trace it.
     """
     refuse_unless_potential(network)
-    potential = ExportedPotential(network)
+    potentials = exported_members(network)
     layers = network.num_layers
 
     def energy_and_gradient(
@@ -42,7 +44,7 @@ def trace(network: Network, decompositions: Mapping[Any, Callable[..., Any]] | N
         edge_of_pair: Tensor,
         pair_of_edge: Tensor,
         *rest: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         bonds, prefixes = (rest[:2], rest[2:]) if network.uses_triplets else ((), rest)
         nodes, edges, pairs, *others = (
             [prefix.shape[0] for prefix in prefixes[start : start + layers]]
@@ -54,11 +56,18 @@ def trace(network: Network, decompositions: Mapping[Any, Callable[..., Any]] | N
         if network.uses_triplets:
             triplets = (*bonds, [bonds[0].shape[0], *others[0][1:]])
         vectors = edge_vectors.detach().requires_grad_()
-        energies = potential.atomic_energies(
-            species_codes, edge_index, vectors, nodes, edges, (edge_of_pair, pair_of_edge, pairs), triplets
-        )
-        (gradient,) = torch.autograd.grad(energies.sum(), vectors)
-        return energies.detach(), gradient
+        energies: list[Tensor] = []
+        gradients: list[Tensor] = []
+        for potential in potentials:
+            said = potential.atomic_energies(
+                species_codes, edge_index, vectors, nodes, edges, (edge_of_pair, pair_of_edge, pairs), triplets
+            )
+            gradients += torch.autograd.grad(said.sum(), vectors)
+            energies.append(said.detach())
+        if len(potentials) == 1:
+            return energies[0], gradients[0]
+        of_members = torch.stack(energies), torch.stack(gradients)
+        return of_members[0].mean(0), of_members[1].mean(0), *of_members
 
     tracer = make_fx(
         energy_and_gradient, dict(decompositions or {}), tracing_mode="symbolic", _allow_non_fake_inputs=True
@@ -69,10 +78,16 @@ def trace(network: Network, decompositions: Mapping[Any, Callable[..., Any]] | N
         raise ExportError(f"torch cannot trace the model and its gradient:\n{error}", where="export") from error
     for node, name in zip(module.graph.find_nodes(op="placeholder"), example_inputs(network), strict=True):
         node.target = name
+    return simplified(module)
+
+
+def simplified(module: GraphModule) -> GraphModule:
+    """Return a traced network in which nothing is overwritten, without effect or done twice."""
     for node in list(module.graph.nodes):
         _without_mutation(node)
         without_effect(node)
-    shared: Any = CSEPass()(module)  # the backward pass repeats parts of the forward one
+    _share_constants(module)
+    shared: Any = CSEPass()(module)  # the backward pass repeats parts of the forward one, and members of each other
     module = shared.graph_module
     module.graph.eliminate_dead_code()
     module.recompile()
@@ -133,6 +148,19 @@ def _without_mutation(node: Node) -> None:
         )
     packet = getattr(aten, operation._schema.name.removeprefix("aten::").removesuffix("_"))
     node.target = getattr(packet, operation._overloadname)
+
+
+def _share_constants(module: GraphModule) -> None:
+    """Let members of an ensemble use one tensor where theirs are equal, as of what they make of distances."""
+    seen: list[tuple[Tensor, Node]] = []
+    for node in list(module.graph.find_nodes(op="get_attr")):
+        found = getattr(module, str(node.target))
+        first = next((other for known, other in seen if found.dtype == known.dtype and torch.equal(found, known)), None)
+        if first is None:
+            seen.append((found, node))
+        else:
+            node.replace_all_uses_with(first)
+            module.graph.erase_node(node)
 
 
 def without_effect(node: Node) -> None:

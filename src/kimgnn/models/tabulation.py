@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from kimgnn.errors import ModelError
+from kimgnn.models.ensemble import Ensemble
 from kimgnn.models.network import Network, SplitNetwork
 from kimgnn.nn.basis import GaussianBasis
 from kimgnn.nn.splines import coefficients_of, sites
@@ -100,6 +101,9 @@ def in_double(network: Network) -> Network:
 
 
 def _trunks(network: Network) -> list[Any]:
+    if isinstance(network, Ensemble):
+        members: Any = network.members
+        return [trunk for member in members for trunk in _trunks(member)]
     return list(network.trunks.values()) if isinstance(network, SplitNetwork) else [network.trunk]
 
 

@@ -1,10 +1,10 @@
-"""Constants that activations subtract go into the biases behind them, and change nothing."""
+"""What depends on no structure is computed at the export: constants in biases, layers of tables. Nothing changes."""
 
 import torch
 from structures import small_network
 from torch.fx import GraphModule
 
-from kimgnn.export.folding import fold_shifts
+from kimgnn.export.folding import fold_shifts, fold_tables
 from kimgnn.export.onnx_model import DECOMPOSITIONS
 from kimgnn.export.tracing import aten, example_inputs, trace
 
@@ -26,5 +26,22 @@ def test_a_shift_goes_into_the_bias() -> None:
     before = shifts(module)
     fold_shifts(module)
     assert before - shifts(module) == 2 * layers + 1
+    for value, reference in zip(module(*inputs), expected, strict=True):
+        torch.testing.assert_close(value, reference, rtol=0, atol=1e-12)
+
+
+def test_layers_of_a_table_become_a_table() -> None:
+    """What an atom begins with goes through the first layer's map of features, and no further."""
+    network = small_network(["Si"], 2)
+    module = trace(network, DECOMPOSITIONS)
+    inputs = list(example_inputs(network).values())
+    expected = module(*inputs)
+
+    def products() -> int:
+        return sum(node.target in (aten.mm.default, aten.addmm.default) for node in module.graph.nodes)
+
+    before = products()
+    fold_tables(module)
+    assert before - products() == 1
     for value, reference in zip(module(*inputs), expected, strict=True):
         torch.testing.assert_close(value, reference, rtol=0, atol=1e-12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+from dataclasses import asdict, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -27,12 +28,14 @@ from properties import (
 
 from kimgnn.errors import DataError, ExportError, ModelError
 from kimgnn.export import property_onnx
+from kimgnn.export.property_batches import joined, parted
 from kimgnn.export.property_contract import ExportedProperties
 from kimgnn.export.property_documents import how_to_use
 from kimgnn.export.property_package import export_properties, write_property_file
 from kimgnn.export.property_runtimes import is_property_file, load_property_model, property_graph
 from kimgnn.export.runtimes import load_exported
 from kimgnn.models.checkpoint import Checkpoint
+from kimgnn.models.tasks import tasks_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*neighbours? within the cutoff")
 
@@ -84,7 +87,9 @@ def test_states_of_a_file(tmp_path: Path) -> None:
     checkpoint = property_checkpoint(property_network("megnet", HEADS[:1], state_inputs=STATES))
     write_property_file(checkpoint, tmp_path, "torchscript")
     model = load_property_model(tmp_path / "properties.pt")
-    assert model.description.input_names == ["z", "edge_index", "edge_vectors", "states"]
+    assert model.description.input_names == [
+        "z", "atom_counts", "edge_index", "edge_vectors", "edge_of_length", "length_of_edge", "states",
+    ]  # fmt: skip
     assert [state.classes for state in model.description.states] == [[], ["PBE", "HSE", "r2SCAN"]]
     atoms = property_structures()["rattled"]
     with pytest.raises(DataError, match=r"quartz \(temperature\).*no such value"):
@@ -95,11 +100,12 @@ def test_states_of_a_file(tmp_path: Path) -> None:
         found.append(model.predict([atoms])[0]["gap"].item())
     assert len(set(found)) == 3
     inputs = property_graph(atoms, model.description)
-    assert np.isnan(model.evaluate(inputs | {"states": np.array([300.0, 3.0])})["gap"])
+    assert np.isnan(model.evaluate(inputs | {"states": np.array([[300.0, 3.0]])})["gap"]).all()
     with pytest.raises(Exception, match="takes states"):
         model.evaluate({name: values for name, values in inputs.items() if name != "states"})
-    assert "| `states` | (2,) | float64 | temperature: a number; method: 0 PBE, 1 HSE, 2 r2SCAN |" in how_to_use(
-        model.description, ["properties.pt"]
+    assert (
+        "| `states` | (n_structures, 2) | float64 | temperature: a number; method: 0 PBE, 1 HSE, 2 r2SCAN |"
+        in how_to_use(model.description, ["properties.pt"])
     )
 
 
@@ -163,8 +169,12 @@ def test_the_onnx_file_is_standard_and_says_what_it_is(crystals: tuple[Checkpoin
     assert shapes["z"] == ["n_atoms"]
     assert shapes["edge_index"] == [2, "n_edges"]
     assert shapes["edge_vectors"] == ["n_edges", 3]
+    assert shapes["atom_counts"] == ["n_structures"]
+    assert shapes["edge_of_length"] == ["n_lengths"]
+    assert shapes["length_of_edge"] == shapes["copies"] == ["n_edges"]
     assert shapes["born"] == ["n_atoms", 3]
-    assert shapes["lattice"] == [3]
+    assert shapes["gap_deviation"] == ["n_structures", 1]
+    assert shapes["lattice"] == ["n_structures", 3]
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     with zipfile.ZipFile(crystals[1] / "properties.pt") as archive:
         (name,) = [name for name in archive.namelist() if name.endswith("/extra/kimgnn.json")]
@@ -175,17 +185,21 @@ def test_the_onnx_file_is_standard_and_says_what_it_is(crystals: tuple[Checkpoin
     assert heads["born"]["per_atom"]
     assert heads["lattice"]["classes"] == ["a", "b", "c"]
     for name, value in {"species": "Si C", "cutoff": "4.0", "max_neighbors": "6", "ties": "break",
-                        "transform": "CrystalGraph", "property_contract": "2"}.items():  # fmt: skip
+                        "transform": "CrystalGraph", "property_contract": "3", "merges": "true"}.items():  # fmt: skip
         assert metadata[name] == value
     assert len(metadata["manifest_hash"]) == 64
     assert "somewhere" not in json.dumps(metadata)
 
 
-def test_threads_change_nothing_and_edges_come_in_any_order(crystals: tuple[Checkpoint, Path]) -> None:
-    """The file bit for bit the same on eight threads; with edges shuffled, to 1e-12: another order of sums."""
+def test_threads_change_nothing(crystals: tuple[Checkpoint, Path]) -> None:
+    """The file gives the same on eight threads, bit for bit."""
     _, folder = crystals
     model = load_property_model(folder / "properties.onnx")
-    graph = property_graph(property_structures()["supercell"].repeat((1, 2, 2)), model.description)
+    structures = property_structures()
+    graphs = [
+        property_graph(atoms.repeat((1, 2, 2)), model.description) for atoms in structures.values() if atoms.pbc.all()
+    ]
+    graph = joined(graphs)
     right = model.evaluate(graph)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 8
@@ -193,28 +207,87 @@ def test_threads_change_nothing_and_edges_come_in_any_order(crystals: tuple[Chec
     for _ in range(5):
         again = session.run(OUTPUTS, graph)
         assert all(np.array_equal(values, right[name]) for name, values in zip(OUTPUTS, again, strict=True))
-    shuffled = np.random.default_rng(0).permutation(len(graph["edge_vectors"]))
-    ends, vectors = graph["edge_index"][:, shuffled], graph["edge_vectors"][shuffled]
-    for file in FILES.values():
-        found = load_property_model(folder / file).evaluate(graph | {"edge_index": ends, "edge_vectors": vectors})
-        for name in OUTPUTS:
-            np.testing.assert_allclose(found[name], right[name], rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("file", FILES.values())
+def test_edges_need_not_be_merged(file: str, crystals: tuple[Checkpoint, Path]) -> None:
+    """One by one, each of its own length and in another order about an atom, they give the same: to 1e-12, of other
+    sums."""
+    model = load_property_model(crystals[1] / file)
+    atoms = property_structures()["tiny"].repeat((2, 1, 1))
+    merged = property_graph(atoms, model.description)
+    plain = property_graph(atoms, replace(model.description, merges=False))
+    n_edges = plain["edge_index"].shape[1]
+    assert merged["edge_index"].shape[1] < n_edges == merged["copies"].sum()
+    assert len(merged["edge_of_length"]) == 1
+    order = np.lexsort((np.random.default_rng(0).random(n_edges), plain["edge_index"][1]))
+    each = np.arange(n_edges)
+    found = model.evaluate(
+        plain
+        | {"edge_index": plain["edge_index"][:, order], "edge_vectors": plain["edge_vectors"][order]}
+        | {"edge_of_length": each, "length_of_edge": each, "copies": np.ones_like(each)}
+    )
+    for name, right in model.evaluate(merged).items():
+        np.testing.assert_allclose(found[name], right, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize(("file", "named"), [("properties.onnx", True), ("properties.pt", False)])
+def test_what_a_batch_must_be_is_looked_at(file: str, named: bool, crystals: tuple[Checkpoint, Path]) -> None:
+    """Edges that are not sorted, too few or too many atoms: no number comes out, and the message says why."""
+    model = load_property_model(crystals[1] / file)
+    graph = property_graph(property_structures()["rattled"], model.description)
+    backwards = graph | {name: graph[name][..., ::-1].copy() for name in ("edge_index", "length_of_edge", "copies")}
+    with pytest.raises(Exception, match="edges_must_be_sorted_by_receiver" if named else "not sorted by receiver"):
+        model.evaluate(backwards | {"edge_vectors": graph["edge_vectors"][::-1].copy()})
+    for counts in ([7], [9], [4, 3], [4, 5]):
+        with pytest.raises(Exception, match="must_add_up|out of|marked" if named else "do not add up"):
+            model.evaluate(graph | {"atom_counts": np.array(counts)})
 
 
 @pytest.mark.parametrize("file", FILES.values())
 def test_an_unknown_element_is_refused_and_nan_in_the_raw_file(file: str, crystals: tuple[Checkpoint, Path]) -> None:
-    """Never a number: the loader tells element and structure; the file itself returns NaN, for oganesson too."""
+    """Never a number: the loader tells element and structure; the file itself returns NaN, for oganesson too, and for
+    its own structure alone."""
     model = load_property_model(crystals[1] / file)
-    atoms = property_structures()["rattled"]
-    graph = property_graph(atoms, model.description)
+    structures = property_structures()
+    others = [structures["crystal"], structures["lone"]]
+    atoms = structures["rattled"]
+    graph = joined([property_graph(each, model.description) for each in (others[0], atoms, others[1])])
+    per_atom = [name for name in OUTPUTS if name.startswith("born")]
+    right = parted(model.evaluate(graph), graph["atom_counts"], per_atom)
     for number in (1, 118):
         foreign = graph["z"].copy()
-        foreign[3] = number
-        found = model.evaluate(graph | {"z": foreign})
-        assert all(np.isnan(values).all() for values in found.values())
+        foreign[len(others[0]) + 3] = number
+        found = parted(model.evaluate(graph | {"z": foreign}), graph["atom_counts"], per_atom)
+        assert all(np.isnan(values).all() for values in found[1].values())
+        for index in (0, 2):
+            assert_equal(found[index], right[index], 0.0, f"beside it: {index}")
     atoms.symbols[3] = "H"
     with pytest.raises(DataError, match=r"quartz: the model was not trained on every element.*'H'.*Si, C"):
         model.predict([atoms], ["quartz"])
+
+
+def test_files_of_contract_2_are_read(tmp_path: Path) -> None:
+    """Those of one structure, and one by one: a file with the metadata that were, which says the number of edges."""
+    text = """
+        <ir_version: 10, opset_import: ["" : 20]>
+        one (int64[n_atoms] z, int64[2, n_edges] edge_index, double[n_edges, 3] edge_vectors) => (double[1] gap)
+        { n = Shape <start = 0, end = 1> (edge_vectors)  gap = Cast <to = 11> (n) }
+    """
+    model = onnx.parser.parse_model(text)
+    heads = [asdict(task) for task in tasks_of(HEADS[:1])]
+    metadata = {"property_contract": "2", "heads": json.dumps(heads), "deviations": "[]", "species": "Si C",
+                "cutoff": "2.5", "max_neighbors": "all", "ties": "break"}  # fmt: skip
+    onnx.helper.set_model_props(model, metadata)
+    onnx.save(model, tmp_path / "properties.onnx")
+    old = load_property_model(tmp_path / "properties.onnx")
+    assert old.description.input_names == ["z", "edge_index", "edge_vectors"]
+    structures = [property_structures()[name] for name in ("crystal", "lone", "molecule")]
+    assert [values["gap"].tolist() for values in old.predict(structures)] == [[32.0], [0.0], [4.0]]
+    onnx.helper.set_model_props(model, metadata | {"property_contract": "4"})
+    onnx.save(model, tmp_path / "properties.onnx")
+    with pytest.raises(ModelError, match=r"'property contract 4'.*Allowed: property contract 1 to 3"):
+        load_property_model(tmp_path / "properties.onnx")
 
 
 def test_the_activations_of_onnx_do_not_overflow() -> None:
@@ -246,7 +319,8 @@ def test_the_example_of_the_readme_runs(
     (with_kimgnn,), without = printed
     assert with_kimgnn.keys() == without.keys() == model.predict([atoms])[0].keys()
     for name, values in without.items():
-        np.testing.assert_allclose(np.asarray(values), with_kimgnn[name], rtol=1e-12, atol=1e-12)
+        of_first = np.asarray(values) if name == "born" else np.asarray(values)[0]
+        np.testing.assert_allclose(of_first, with_kimgnn[name], rtol=1e-12, atol=1e-12)
 
 
 def test_the_folder_says_what_is_in_it(crystals: tuple[Checkpoint, Path]) -> None:
@@ -258,10 +332,10 @@ def test_the_folder_says_what_is_in_it(crystals: tuple[Checkpoint, Path]) -> Non
     page = (folder / "README.md").read_text(encoding="utf-8")
     for text in (
         "no KIM item",
-        "| `gap` | (1,) | eV |",
-        "| `gap_deviation` | (1,) | eV | its standard deviation |",
+        "| `gap` | (n_structures, 1) | eV |",
+        "| `gap_deviation` | (n_structures, 1) | eV | its standard deviation |",
         "| `born` | (n_atoms, 3) | – | of each atom |",
-        "| `metal` | (2,) | probability | of <= 0.1, > 0.1, in this order |",
+        "| `metal` | (n_structures, 2) | probability | of <= 0.1, > 0.1, in this order |",
         "6 nearest neighbours within 4 Å",
         "| val_gap_mae | 0.25 eV |",
         "| val_total_mae | 0.5 eV/atom |",
