@@ -16,6 +16,9 @@ done
 
 # 2. System packages, each with its conda-forge name; an active conda environment may provide them instead.
 required=(libkim-api-dev=kim-api lammps=lammps openkim-models=openkim-models cmake=cmake g++=cxx-compiler pkg-config=pkg-config)
+# The page's tests use a browser; conda-forge has none. Tests without one are skipped.
+apt_usable() { command -v apt-get >/dev/null && { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }; }
+! apt_usable || command -v chromium >/dev/null || required+=(chromium=chromium)
 "$python" -c 'import ensurepip, venv' 2>/dev/null || required+=(python3-venv=python)
 "$python" -c 'import pathlib, sysconfig, sys; sys.exit(not pathlib.Path(sysconfig.get_paths()["include"], "Python.h").exists())' \
     || required+=(python3-dev=python)

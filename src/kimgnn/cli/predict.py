@@ -1,9 +1,11 @@
-"""``kimgnn predict``: a trained model and files of structures to a file of predictions."""
+"""``kimgnn predict``: a trained model, here or of a service, and files of structures to a file of predictions."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeAlias
@@ -11,15 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn, TypeAlias
 import typer
 
 from kimgnn.cli.log import set_up_log
-from kimgnn.errors import DataError, Problem
+from kimgnn.cli.serve import KEY
+from kimgnn.errors import DataError, Problem, ServiceError
 
 if TYPE_CHECKING:
     import ase
     from tqdm import tqdm
 
-    from kimgnn.predictor import Predictor
     from kimgnn.evaluation.output import Writer
     from kimgnn.evaluation.predict import Prediction
+    from kimgnn.predictor import Predictor
 
 _Structures: TypeAlias = "list[tuple[str, ase.Atoms]]"
 """Identifiers and structures of one file."""
@@ -30,21 +33,33 @@ BATCH: Final = 32
 
 def predict(
     model: Annotated[
-        Path,
+        str,
         typer.Argument(
             metavar="MODEL",
-            help="A run directory (its best checkpoint), a checkpoint, or an exported .pt, .pt2 or .onnx file.",
+            help="A run directory (its best checkpoint), a checkpoint, or an exported .pt, .pt2 or .onnx file; left "
+            "out with --url.",
             show_default=False,
         ),
     ],
     files: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="FILES...",
             help="Structures: CIF, POSCAR, extended XYZ or any format ASE reads; folders; - for standard input.",
             show_default=False,
         ),
-    ],
+    ] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            help=f"A service (kimgnn serve) that predicts, http://HOST:PORT; its key stands in the variable {KEY}.",
+            show_default=False,
+        ),
+    ] = None,
+    name: Annotated[
+        str | None,
+        typer.Option("--model", help="Which model of the service; needed where it has several.", show_default=False),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -76,26 +91,47 @@ def predict(
     set_up_log()
     from tqdm import tqdm
 
-    from kimgnn.predictor import load_predictor
     from kimgnn.evaluation.output import WRITERS
     from kimgnn.files import atomic_write
 
     if output is not None:
         _check_output(output, force, list(WRITERS))
-    predictor = load_predictor(model)
-    states = _states(state or [], [known.name for known in predictor.states])
-    if output is None:
-        output = Path("predictions.extxyz" if predictor.is_potential else "predictions.csv")
-        _check_output(output, force, list(WRITERS))
-    with atomic_write(output) as stream, tqdm(unit=" structures", disable=None, leave=False) as bar:
-        run = _Run(predictor, WRITERS[output.suffix](stream, predictor.tasks), bar, states)
-        run.predict_files(files, format_name)
-        if run.n_predicted == 0:
-            raise DataError(problems=run.problems)
-        run.writer.end()
+    given = [*([model] if url else []), *(files or [])]
+    if not given:
+        raise typer.BadParameter("Name a model, and files of structures.", param_hint="FILES...")
+    if name and not url:
+        raise typer.BadParameter("is of a service, which --url names.", param_hint="--model")
+    with ExitStack() as until_done:
+        predictor = _of_service(until_done, url, name) if url else _of_file(model)
+        states = _states(state or [], [known.name for known in predictor.states])
+        if output is None:
+            output = Path("predictions.extxyz" if predictor.is_potential else "predictions.csv")
+            _check_output(output, force, list(WRITERS))
+        with atomic_write(output) as stream, tqdm(unit=" structures", disable=None, leave=False) as bar:
+            run = _Run(predictor, WRITERS[output.suffix](stream, predictor.tasks), bar, states)
+            run.predict_files(given, format_name)
+            if run.n_predicted == 0:
+                raise DataError(problems=run.problems)
+            run.writer.end()
     print(f"{run.n_predicted} structures in {output}")
     if run.problems:
         raise DataError(problems=run.problems)
+
+
+def _of_file(model: str) -> Predictor:
+    from kimgnn.predictor import load_predictor
+
+    return load_predictor(Path(model))
+
+
+def _of_service(until_done: ExitStack, url: str, name: str | None) -> Predictor:
+    """Return a model of a service; its connections close with the stack."""
+    try:
+        from kimgnn.client import Client
+    except ModuleNotFoundError as error:
+        remedy = "Run: pip install 'kimgnn[serve]'."
+        raise ServiceError(f"needs the package {error.name}", where="--url", remedy=remedy) from error
+    return until_done.enter_context(Client(url, os.environ.get(KEY))).predictor(name)
 
 
 @dataclass
