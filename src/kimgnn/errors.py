@@ -74,6 +74,10 @@ class ExportError(KimgnnError):
     """A model cannot be exported, with the reason."""
 
 
+class ServiceError(KimgnnError):
+    """A prediction service cannot be reached, or refuses."""
+
+
 class KIMError(KimgnnError):
     """The KIM API, the model driver or a simulator is missing, or refused."""
 

@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import ase
 import numpy as np
 import torch
 
-from kimgnn.calculator import periodic_graph
+from kimgnn.calculator import evaluate, periodic_graph
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import DataError
-from kimgnn.evaluation.predict import Prediction, give_states, predict
+from kimgnn.evaluation.calibration import calibrated
+from kimgnn.evaluation.domain import SUMMARY
+from kimgnn.evaluation.predict import Prediction, give_states
+from kimgnn.evaluation.sampling import predict_as_asked
 from kimgnn.export.contract import StagedGraph
 from kimgnn.export.property_contract import DEVIATION
 from kimgnn.export.property_runtimes import PROPERTY_LOADERS, PropertyModel, is_property_file, load_property_model
 from kimgnn.export.runtimes import LOADERS, RunnableModel, load_exported
 from kimgnn.fields import ENERGY
-from kimgnn.models.checkpoint import load_checkpoint
+from kimgnn.models.checkpoint import CALIBRATION, load_checkpoint
 from kimgnn.models.tasks import Task, tasks_of
 from kimgnn.nn.states import StateInput, read_states, state_inputs_of
-from kimgnn.physics.derivatives import forces_from_edges, strain_derivative, stress_from_strain
+from kimgnn.physics.derivatives import strain_derivative, stress_from_strain
 from kimgnn.physics.potential import Potential
 from kimgnn.registry import TRANSFORMS
 
@@ -46,6 +50,8 @@ class Predictor:
         is_potential: Whether it predicts energy, forces and stress.
         species: Elements that it was trained on.
         states: What it needs to know of a structure besides its atoms; it is in the ``info`` of the structures.
+        training_data: What it knows of the structures that it was trained on, see `kimgnn.evaluation.domain.summary`.
+        level: Share of the true values that its intervals hold, if it gives any.
     """
 
     predict: Callable[[Structures], list[Prediction]]
@@ -53,6 +59,8 @@ class Predictor:
     is_potential: bool
     species: Sequence[str]
     states: Sequence[StateInput] = ()
+    training_data: Mapping[str, Any] = field(default_factory=dict)
+    level: float | None = None
 
     def check(self, structures: Structures) -> None:
         """Raise an error of the first structure with an element that the model was not trained on, or without a state.
@@ -82,7 +90,11 @@ def load_predictor(path: Path) -> Predictor:
     if path.suffix in PROPERTY_LOADERS and is_property_file(path):
         properties = load_property_model(path)
         about = properties.description
-        return Predictor(partial(_by_property_file, properties), about.tasks, False, about.species, about.states)
+        known = json.loads(properties.metadata.get(SUMMARY, "{}"))
+        calibration = json.loads(properties.metadata.get(CALIBRATION, "{}"))
+        by_file = partial(_by_property_file, properties, calibration)
+        level = calibration.get("level")
+        return Predictor(by_file, about.tasks, False, about.species, about.states, known, level)
     if path.suffix in LOADERS:
         model = load_exported(path)
         return Predictor(partial(_by_exported, model), [], True, model.species)
@@ -92,6 +104,7 @@ def load_predictor(path: Path) -> Predictor:
 
     spec = trained.spec
     states = state_inputs_of(spec.options)
+    tasks = tasks_of(spec.heads)
 
     def by_network(structures: Structures) -> list[Prediction]:
         configurations = [
@@ -99,21 +112,26 @@ def load_predictor(path: Path) -> Predictor:
         ]
         for configuration, (_, atoms) in zip(configurations, structures, strict=True):
             give_states(configuration, states, atoms.info)
-        return predict(potential, configurations, transform, batch_size=max(1, len(configurations)))
+        batch_size = max(1, len(configurations))
+        found = predict_as_asked(potential, configurations, transform, trained.manifest, batch_size)
+        return calibrated(found, tasks, [len(item.species) for item in configurations], trained.calibration)
 
-    return Predictor(by_network, tasks_of(spec.heads), ENERGY in trained.network.heads, spec.species, states)
+    known = trained.data.get(SUMMARY, {})
+    is_potential, level = ENERGY in trained.network.heads, trained.calibration.get("level")
+    return Predictor(by_network, tasks, is_potential, spec.species, states, known, level)
 
 
-def _by_property_file(model: PropertyModel, structures: Structures) -> list[Prediction]:
+def _by_property_file(model: PropertyModel, calibration: Mapping[str, Any], structures: Structures) -> list[Prediction]:
     """Return what an exported file of properties says, structure by structure."""
     found = model.predict([atoms for _, atoms in structures], [identifier for identifier, _ in structures])
-    return [
+    predictions = [
         Prediction(
             properties={task.name: values[task.name] for task in model.tasks},
             deviations={name: values[name + DEVIATION] for name in model.description.deviations},
         )
         for values in found
     ]
+    return calibrated(predictions, model.tasks, [len(atoms) for _, atoms in structures], calibration)
 
 
 def _by_exported(model: RunnableModel, structures: Structures) -> list[Prediction]:
@@ -125,17 +143,26 @@ def _by_exported(model: RunnableModel, structures: Structures) -> list[Predictio
         except DataError as error:
             raise DataError(problems=[replace(problem, where=identifier) for problem in error.problems]) from error
     graph = _joined(graphs)
-    energies, edge_gradient = model.evaluate(graph)
-    gradient = torch.from_numpy(edge_gradient)
-    forces = forces_from_edges(gradient, graph.edge_index, len(energies)).numpy()
+    found = evaluate(model, graph)
     structure_of_edge = torch.repeat_interleave(torch.tensor([len(part.edge_vectors) for part in graphs]))
-    strain = strain_derivative(gradient, graph.edge_vectors, structure_of_edge, len(graphs))
+    strain = strain_derivative(torch.from_numpy(found.gradient), graph.edge_vectors, structure_of_edge, len(graphs))
     # A cell without volume gives NaN.
     cells = [atoms.cell.array if atoms.pbc.all() else np.zeros((3, 3)) for _, atoms in structures]
     stress = stress_from_strain(strain, torch.from_numpy(np.stack(cells))).numpy()
     ends = np.cumsum([len(part.species_codes) for part in graphs])[:-1]
-    parts = zip(np.split(energies, ends), np.split(forces, ends), stress, strict=True)
-    return [Prediction(float(of_atoms.sum()), force, tension, of_atoms) for of_atoms, force, tension in parts]
+    parts = zip(np.split(found.energies, ends), np.split(found.forces, ends), stress, strict=True)
+    predictions = [Prediction(float(of_atoms.sum()), force, tension, of_atoms) for of_atoms, force, tension in parts]
+    if found.of_members is None:
+        return predictions
+    of_members = zip(*(np.split(values, ends, axis=1) for values in found.of_members), strict=True)
+    return [
+        replace(
+            prediction,
+            energy_deviation=float(of_atoms.sum(1).std(ddof=1)),
+            forces_deviation=forces.std(0, ddof=1),
+        )
+        for prediction, (of_atoms, forces) in zip(predictions, of_members, strict=True)
+    ]
 
 
 def _joined(graphs: Sequence[StagedGraph]) -> StagedGraph:

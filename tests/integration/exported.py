@@ -56,12 +56,12 @@ def silicon_carbide_structures() -> dict[str, Atoms]:
     }
 
 
-def small_network(n_layers: int = 3, precision: str = "double") -> Network:
-    """A SchNet of Si and C with random weights, in evaluation mode."""
+def small_network(n_layers: int = 3, precision: str = "double", members: int = 1) -> Network:
+    """A SchNet of Si and C with random weights, or a committee of such, in evaluation mode."""
     torch.manual_seed(n_layers)
     options = {"cutoff": CUTOFF, "hidden_channels": 16, "num_filters": 16, "num_interactions": n_layers}
     head = {"type": "energy", "reference_energies": {"Si": -5.4, "C": -9.2}, "scale": 2.0}
-    return build_network(NetworkSpec("schnet", options, [head], ["Si", "C"], precision)).eval()
+    return build_network(NetworkSpec("schnet", options, [head], ["Si", "C"], precision, members=members)).eval()
 
 
 def install_network(network: Network, name: str, directory: Path, format_name: str = "torchscript") -> Path:

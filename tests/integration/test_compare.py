@@ -478,7 +478,14 @@ def test_no_process_is_left_behind(
     paths = [str(manifest(name, **{"training.epochs": epochs})) for name, epochs in (("a", 10000), ("b", 10001))]
     folder = tmp_path / "out"
     command = [sys.executable, "-m", "kimgnn.cli.app", "compare", *paths, "--seeds", "1", "--output", str(folder)]
-    process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        # Where the tests run in a shell's background, which ignores interrupts, so would their processes.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     deadline = time.time() + 180
     while not list(folder.glob("runs/a_seed_7_*/checkpoints/best.ckpt")):
         assert process.poll() is None, process.stderr.read().decode()

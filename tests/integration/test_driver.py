@@ -479,7 +479,7 @@ def test_parameter_file_is_read_strictly(tmp_path: Path) -> None:
         """
         int main(int, char** arguments) try {
           const auto p = read_parameters(arguments[1]);
-          std::cout << p.backend << ' ' << p.cutoff << ' ' << p.layers << ' ' << p.species.size();
+          std::cout << p.backend << ' ' << p.cutoff << ' ' << p.layers << ' ' << p.species.size() << ' ' << p.members;
         } catch (const Error& error) { std::cout << error.what(); }""",
         "parameters.cpp",
     )
@@ -490,10 +490,10 @@ def test_parameter_file_is_read_strictly(tmp_path: Path) -> None:
         (tmp_path / "kimgnn.param").write_text("\n".join(lines) + "\n")
         return subprocess.run([program, tmp_path], capture_output=True, text=True, check=True).stdout
 
-    assert read(good) == "torchscript 4 3 2"
+    assert read(good) == "torchscript 4 3 2 1"
     for line, text, message in [
-        (1, "kimgnn 1", "version 1; this driver reads version 2. Export the model again"),
-        (1, "kimgnn 3", "version 3; this driver reads version 2. Bring the driver up to date"),
+        (1, "kimgnn 1", "version 1; this driver reads the versions 2 and 3. Export the model again"),
+        (1, "kimgnn 4", "version 4; this driver reads the versions 2 and 3. Bring the driver up to date"),
         (3, "model ../model.pt", "plain file name"),
         (3, "model a.pt b.pt", "takes one value"),
         (4, "cutoff 4,0", "'cutoff 4,0' is not a positive length"),
@@ -509,6 +509,12 @@ def test_parameter_file_is_read_strictly(tmp_path: Path) -> None:
         assert line == 1 or f"line {line}:" in complaint
     assert "line 4: begins with 'layers'" in read(good[:3] + good[4:])
     assert "line 7: is not expected" in read([*good, "comment none"])
+    committee = ["kimgnn 3", *good[1:], "members 5"]
+    assert read(committee) == "torchscript 4 3 2 5"
+    assert "line 7: is not expected" in read([*good, "members 5"])
+    assert "line 7: ends here" in read(committee[:-1])
+    assert "line 7: 'members none' is not a number of networks" in read([*committee[:-1], "members none"])
+    assert "line 7: a committee has two members at least" in read([*committee[:-1], "members 1"])
     (tmp_path / "kimgnn.param").unlink()
     assert "cannot be read" in subprocess.run([program, tmp_path], capture_output=True, text=True, check=True).stdout
 

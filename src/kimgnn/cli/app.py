@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from kimgnn.cli.active import active
 from kimgnn.cli.bench import bench_app
 from kimgnn.cli.compare import compare
 from kimgnn.cli.data import data_app
@@ -21,6 +22,7 @@ from kimgnn.cli.fusion import fusion
 from kimgnn.cli.importance import importance
 from kimgnn.cli.log import set_up_log
 from kimgnn.cli.predict import predict
+from kimgnn.cli.serve import serve
 from kimgnn.cli.tasks import tasks
 from kimgnn.cli.tune import tune
 from kimgnn.errors import DataError, ExportError, KIMError, KimgnnError
@@ -106,6 +108,7 @@ def evaluate(
     from kimgnn.evaluation.heads import compare_heads, head_metrics
     from kimgnn.evaluation.metrics import compare, error_metrics, metrics_table
     from kimgnn.evaluation.report import undefined_metrics, write_report
+    from kimgnn.evaluation.uncertainty import interval_coverage
     from kimgnn.models.tasks import tasks_of
     from kimgnn.training.targets import labels_read, require_states, state_specs, target_spec
 
@@ -130,12 +133,16 @@ def evaluate(
         )
     print(metrics_table({"given": error_metrics(parities["given"]) | head_metrics(heads["given"])}, tasks))
     print("".join(f"{note}\n" for note in undefined_metrics(heads)), end="")
+    for name, share in interval_coverage(predictions, configurations, tasks).items():
+        print(f"{name.removesuffix('_coverage')}: {100 * share:.1f} % of the labels are within {_asked(trained)}")
     if report is not None:
         print(f"report in {write_report(report, parities, {}, trained.manifest, heads).path}")
 
 
 app.command()(predict)
+app.command()(serve)
 app.command()(tune)
+app.command()(active)
 app.command()(compare)
 app.command()(tasks)
 app.command()(fusion)
@@ -337,13 +344,21 @@ def _load(path: Path) -> Checkpoint:
     return load_checkpoint(path / "checkpoints" / "best.ckpt" if path.is_dir() else path)
 
 
+def _asked(trained: Checkpoint) -> str:
+    return f"intervals (or sets of classes) of {100 * trained.calibration['level']:g} %"
+
+
 def _predict(trained: Checkpoint, configurations: Sequence[Configuration]) -> list[Prediction]:
-    from kimgnn.evaluation.predict import predict as predict_in_batches
+    from kimgnn.evaluation.calibration import calibrated
+    from kimgnn.evaluation.sampling import predict_as_asked
+    from kimgnn.models.tasks import tasks_of
     from kimgnn.physics.potential import Potential
     from kimgnn.registry import TRANSFORMS
 
     transform = TRANSFORMS.get(trained.transform["name"])(**trained.transform["kwargs"])
-    return predict_in_batches(Potential(trained.network), configurations, transform)
+    found = predict_as_asked(Potential(trained.network), configurations, transform, trained.manifest)
+    sizes = [len(item.species) for item in configurations]
+    return calibrated(found, tasks_of(trained.spec.heads), sizes, trained.calibration)
 
 
 def _show_warning(message: Warning | str, *_: object, **__: object) -> None:

@@ -17,6 +17,8 @@ from kimgnn.models.tasks import Task
 UNITS = {ENERGY: "eV", FORCES: "eV/Å", STRESS: "eV/Å³", ATOMIC_ENERGIES: "eV"}
 """Of what an energy head gives."""
 
+ENDS = ("lower", "upper")
+"""Of an interval, as `kimgnn.evaluation.predict.Prediction.intervals` has them."""
 
 ATTENTION = "attention (structure)"
 """Column of the weight of the structure beside its composition."""
@@ -26,7 +28,9 @@ def prediction_columns(prediction: Prediction, tasks: Sequence[Task], arrays: bo
     """Return ``name (unit)`` -> value of everything that was predicted, in plain values.
 
     Stress and vectors are columns ``name[0] (unit)``; values of atoms are lists; a class is its name, and its
-    probabilities are columns ``name P(class)``. A head's standard deviation is ``name deviation (unit)``.
+    probabilities are columns ``name P(class)``. A head's standard deviation is ``name deviation (unit)``, the ends of
+    its interval are ``name lower (unit)`` and ``name upper (unit)``; of classes, the deviations of the probabilities
+    are ``name deviation P(class)``, and those that are told are a list, ``name set``.
 
     Args:
         prediction: Of one structure.
@@ -36,20 +40,22 @@ def prediction_columns(prediction: Prediction, tasks: Sequence[Task], arrays: bo
     columns: dict[str, Any] = {}
     if prediction.energy is not None:
         columns[with_unit(ENERGY, UNITS[ENERGY])] = float(prediction.energy)
+        columns |= energy_uncertainty_columns(ENERGY, prediction)
     if prediction.stress is not None:
         columns |= value_columns(STRESS, UNITS[STRESS], prediction.stress)
     for name in (FORCES, ATOMIC_ENERGIES):
         value = getattr(prediction, name)
         if value is not None and arrays:
             columns[with_unit(name, UNITS[name])] = value.tolist()
+    if prediction.forces_deviation is not None and arrays:
+        columns[with_unit(f"{FORCES} deviation", UNITS[FORCES])] = prediction.forces_deviation.tolist()
     for task in tasks:
         value = prediction.properties[task.name]
         if task.kind == "classification":
             columns |= class_columns(task.name, task, value)
-            continue
-        columns |= value_columns(task.name, task.unit, value)
-        if task.name in prediction.deviations:
-            columns |= value_columns(f"{task.name} deviation", task.unit, prediction.deviations[task.name])
+        else:
+            columns |= value_columns(task.name, task.unit, value)
+        columns |= uncertainty_columns(task.name, task, prediction)
     if prediction.attention is not None:
         columns[ATTENTION] = prediction.attention
     return columns
@@ -72,6 +78,37 @@ def class_columns(name: str, task: Task, probabilities: NDArray[np.float64]) -> 
     return {name: best} | shares
 
 
+def energy_uncertainty_columns(name: str, prediction: Prediction) -> dict[str, Any]:
+    """Return standard deviation and interval of the energy, those that there are, as columns of ``name``."""
+    columns: dict[str, Any] = {}
+    if prediction.energy_deviation is not None:
+        columns[with_unit(f"{name} deviation", UNITS[ENERGY])] = _plain(prediction.energy_deviation)
+    if ENERGY in prediction.intervals:
+        ends = zip(ENDS, prediction.intervals[ENERGY], strict=True)
+        columns |= {with_unit(f"{name} {end}", UNITS[ENERGY]): _plain(value) for end, value in ends}
+    return columns
+
+
+def uncertainty_columns(name: str, task: Task, prediction: Prediction) -> dict[str, Any]:
+    """Return standard deviation, and interval or set of classes, of a head, those that there are, as columns."""
+    columns: dict[str, Any] = {}
+    deviation = prediction.deviations.get(task.name)
+    if task.kind == "classification":
+        if deviation is not None:
+            pairs = zip(task.classes, deviation, strict=True)
+            columns = {f"{name} deviation P({kind})": _plain(value) for kind, value in pairs}
+        if task.name in prediction.sets:
+            pairs = zip(task.classes, prediction.sets[task.name], strict=True)
+            columns[f"{name} set"] = [kind for kind, told in pairs if told]
+        return columns
+    if deviation is not None:
+        columns |= value_columns(f"{name} deviation", task.unit, deviation)
+    if task.name in prediction.intervals:
+        for end, value in zip(ENDS, prediction.intervals[task.name], strict=True):
+            columns |= value_columns(f"{name} {end}", task.unit, value)
+    return columns
+
+
 def csv_cells(columns: Mapping[str, Any]) -> dict[str, Any]:
     """Return columns as a CSV file holds them: lists in JSON, nothing for ``None``."""
     return {
@@ -80,5 +117,5 @@ def csv_cells(columns: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _plain(number: float) -> float | None:
+def _plain(number: float | np.float64) -> float | None:
     return None if np.isnan(number) else float(number)

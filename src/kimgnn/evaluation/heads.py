@@ -65,7 +65,10 @@ def compare_heads(
 
 
 def compare_labels(predictions: Sequence[Prediction], configurations: Sequence[Configuration]) -> dict[str, Regression]:
-    """Return energy, forces and stress (in GPa) like heads, those of them that are predicted and labelled."""
+    """Return energy, forces and stress (in GPa) like heads, those of them that are predicted and labelled.
+
+    Deviations are those of an ensemble.
+    """
     results: dict[str, Regression] = {}
     sizes = [len(configuration.species) for configuration in configurations]
     for label, task in LABEL_TASKS.items():
@@ -78,7 +81,9 @@ def compare_labels(predictions: Sequence[Prediction], configurations: Sequence[C
             for configuration, value in zip(configurations, predicted, strict=True)
         ]
         if any(not np.isnan(found).all() for found in labels):
-            results[label] = regression(task, labels, predicted, sizes)
+            said = [getattr(prediction, f"{label}_deviation", None) for prediction in predictions]
+            deviations = [np.atleast_1d(found) for found in said if found is not None]
+            results[label] = regression(task, labels, predicted, sizes, deviations or None)
     return results
 
 

@@ -35,6 +35,8 @@ class ModelFacts:
         judged: The split that counts.
         timing: How long training took.
         n_parameters: Numbers that were learned.
+        uncertainty: Tables of what deviations and intervals are worth; none where there are none.
+        uncertainty_notes: What their columns are.
     """
 
     manifest: Mapping[str, Any]
@@ -46,6 +48,8 @@ class ModelFacts:
     judged: str
     timing: Timing | None = None
     n_parameters: int | None = None
+    uncertainty: Sequence[Table] = ()
+    uncertainty_notes: Sequence[str] = ()
 
     @property
     def name(self) -> str:

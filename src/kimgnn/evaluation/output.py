@@ -10,8 +10,9 @@ from typing import IO, Any, Final
 import ase
 import ase.io
 
-from kimgnn.evaluation.columns import csv_cells, prediction_columns
+from kimgnn.evaluation.columns import ENDS, csv_cells, prediction_columns
 from kimgnn.evaluation.predict import Prediction, with_predictions
+from kimgnn.fields import ENERGY
 from kimgnn.models.tasks import Task
 
 
@@ -84,15 +85,30 @@ class ExtxyzWriter(Writer):
     def write(self, identifier: str, atoms: ase.Atoms, prediction: Prediction) -> None:
         """Write a frame."""
         copied = with_predictions(atoms, prediction)
+        if prediction.energy_deviation is not None:
+            copied.info["energy_deviation"] = prediction.energy_deviation
+        if ENERGY in prediction.intervals:
+            ends = zip(ENDS, prediction.intervals[ENERGY], strict=True)
+            copied.info |= {f"energy_{end}": float(number) for end, number in ends}
+        if prediction.forces_deviation is not None:
+            copied.set_array("forces_deviation", prediction.forces_deviation)
         for task in self.tasks:
             value = prediction.properties[task.name]
             if task.kind == "classification":
                 copied.info[task.name] = task.classes[int(value.argmax())]
                 copied.info[f"{task.name}_probabilities"] = value
+                if task.name in prediction.deviations:
+                    copied.info[f"{task.name}_deviation"] = prediction.deviations[task.name]
+                if task.name in prediction.sets:
+                    told = zip(task.classes, prediction.sets[task.name], strict=True)
+                    copied.info[f"{task.name}_set"] = " ".join(kind for kind, there in told if there)
                 continue
             found = {task.name: value}
             if task.name in prediction.deviations:
                 found[f"{task.name}_deviation"] = prediction.deviations[task.name]
+            if task.name in prediction.intervals:
+                ends = zip(ENDS, prediction.intervals[task.name], strict=True)
+                found |= {f"{task.name}_{end}": numbers for end, numbers in ends}
             for name, numbers in found.items():
                 if task.per_atom:
                     copied.set_array(name, numbers[:, 0] if task.components == 1 else numbers)

@@ -41,6 +41,8 @@ class Prediction:
             unit as in ``properties``; of a classification head, that of the probabilities.
         intervals: Name of a head that was calibrated, or ``energy`` -> ``(2, ...)``, the lower and the upper end of the
             interval that holds the true value with the probability of the model's level.
+        sets: Name of a classification head that was calibrated -> ``(n_classes,)``, which classes are told: the true
+            one is among them with the probability of the model's level.
         energy_deviation: Of an ensemble, standard deviation of its members, eV.
         forces_deviation: Of an ensemble, ``(n_atoms, 3)``, the same of each component, eV/Å.
         attention: By attention fusion: the weight of the structure beside its composition, 0 to 1.
@@ -53,6 +55,7 @@ class Prediction:
     properties: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     deviations: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     intervals: dict[str, NDArray[np.float64]] = field(default_factory=dict)
+    sets: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
     energy_deviation: float | None = None
     forces_deviation: NDArray[np.float64] | None = None
     attention: float | None = None

@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -21,9 +21,15 @@ from kimgnn.evaluation.history import History
 from kimgnn.evaluation.metrics import MEASURES, Parity, error_metrics, metrics_table
 from kimgnn.evaluation.plots import learning_curves, parity_plot
 from kimgnn.evaluation.regression import Regression
+from kimgnn.evaluation.tables import aligned
+from kimgnn.evaluation.uncertainty import Uncertainty
+from kimgnn.evaluation.uncertainty_plots import class_plot, value_plot
 from kimgnn.fields import LABELS
 from kimgnn.files import atomic_write
 from kimgnn.models.tasks import Task
+
+UNCERTAINTY: Final = "Uncertainty: "
+"""Before a head's name, the title of a picture."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,7 @@ def write_report(
     history: History,
     manifest: Mapping[str, Any],
     heads: Mapping[str, Mapping[str, HeadResult]] | None = None,
+    uncertainty: Uncertainty | None = None,
 ) -> Report:
     """Write ``report.md``, ``metrics.json``, ``metrics.csv`` and the pictures, each complete or not at all.
 
@@ -56,11 +63,14 @@ def write_report(
         history: Metrics against the epoch; may be empty.
         manifest: The run's manifest, quoted at the end of the report.
         heads: Split -> head -> labels and predictions, as `kimgnn.evaluation.heads.compare_heads` returns.
+        uncertainty: How good deviations, intervals and probabilities are, where there are any.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     heads = {split: (heads or {}).get(split, {}) for split in parities}
     metrics = {split: error_metrics(found) | head_metrics(heads[split]) for split, found in parities.items()}
+    if uncertainty is not None:
+        metrics[uncertainty.split] |= uncertainty.metrics()
     confusions = {
         split: {
             f"{name}_confusion": result.confusion().tolist()
@@ -78,11 +88,15 @@ def write_report(
 
     tasks = list({name: result.task for results in heads.values() for name, result in results.items()}.values())
     pictures: dict[str, str] = {}
-    for title, (name, figure) in _figures(parities, history, heads, tasks).items():
+    figures = _figures(parities, history, heads, tasks)
+    for title, (name, figure) in (figures | _uncertainty_figures(uncertainty)).items():
         pictures[title] = save_figure(figure, folder / name)
     sections = ["# Report", "## Errors", metrics_table(metrics, tasks)]
     if notes := undefined_metrics(heads):
         sections.append("\n".join(f"- {note}" for note in notes))
+    if uncertainty is not None:
+        sections += ["## Uncertainty", *(aligned(table.rows, table.left) for table in uncertainty.tables())]
+        sections += uncertainty.notes()
     for title, name in pictures.items():
         sections += [f"## {title}", f"![{title}]({name})"]
     sections += ["## Manifest", f"```yaml\n{yaml.safe_dump(dict(manifest), sort_keys=False, allow_unicode=True)}```"]
@@ -108,6 +122,19 @@ def save_figure(figure: Figure, path: Path) -> str:
     return path.name
 
 
+def _uncertainty_figures(uncertainty: Uncertainty | None) -> dict[str, tuple[str, Figure]]:
+    """Return title -> file name and figure of every head that says how sure it is."""
+    if uncertainty is None:
+        return {}
+    figures = {name: value_plot(found) for name, found in uncertainty.values.items()}
+    figures |= {name: class_plot(found) for name, found in uncertainty.classes.items()}
+    return {f"{UNCERTAINTY}{name}": (f"uncertainty_{_stem(name)}.png", figure) for name, figure in figures.items()}
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "_", name)
+
+
 def _figures(
     parities: Mapping[str, Mapping[str, Parity]],
     history: History,
@@ -121,7 +148,7 @@ def _figures(
         if found:
             figures[f"Parity: {label}"] = (f"parity_{label}.png", parity_plot(MEASURES[label], found))
     for task in tasks:
-        stem = re.sub(r"[^\w.-]+", "_", task.name)
+        stem = _stem(task.name)
         results = {split: named[task.name] for split, named in heads.items() if task.name in named}
         classified = {split: result for split, result in results.items() if isinstance(result, Classification)}
         compared = {split: result.parity() for split, result in results.items() if isinstance(result, Regression)}

@@ -16,7 +16,14 @@ from ase.formula import Formula
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from kimgnn.evaluation.classification import Classification
-from kimgnn.evaluation.columns import ATTENTION, class_columns, csv_cells, value_columns
+from kimgnn.evaluation.columns import (
+    ATTENTION,
+    class_columns,
+    csv_cells,
+    energy_uncertainty_columns,
+    uncertainty_columns,
+    value_columns,
+)
 from kimgnn.evaluation.floor import composition_floor
 from kimgnn.evaluation.heads import (
     LABEL_TASKS,
@@ -39,8 +46,9 @@ from kimgnn.evaluation.model_card import ModelFacts, write_model_card
 from kimgnn.evaluation.plots import label_plot
 from kimgnn.evaluation.predict import Prediction
 from kimgnn.evaluation.regression import drawn, drawn_as
-from kimgnn.evaluation.report import Report, save_figure, undefined_metrics, write_report
+from kimgnn.evaluation.report import UNCERTAINTY, Report, save_figure, undefined_metrics, write_report
 from kimgnn.evaluation.tables import Table
+from kimgnn.evaluation.uncertainty import Uncertainty
 from kimgnn.fields import ENERGY, FORCES, STRESS
 from kimgnn.files import atomic_write
 from kimgnn.models.tasks import Task
@@ -97,6 +105,7 @@ def write_run_report(
     timing: Timing | None = None,
     n_parameters: int | None = None,
     seed: int = 0,
+    uncertainty: Uncertainty | None = None,
 ) -> Report:
     """Write ``report.html``, ``report.md``, the metrics, the pictures, the results of a split and ``MODEL_CARD.md``.
 
@@ -112,6 +121,7 @@ def write_run_report(
         timing: How long training took.
         n_parameters: Numbers that the network learned.
         seed: Of the floor's forest.
+        uncertainty: How good deviations, intervals and probabilities are, where there are any.
 
     Returns:
         ``report.html``, the metrics of every split, and the pictures.
@@ -126,7 +136,7 @@ def write_run_report(
     for name, split in splits.items():
         parities[name] = compare(split.predictions, split.configurations)
         heads[name] = compare_heads(tasks, split.predictions, split.configurations)
-    written = write_report(folder, parities, history, manifest, heads)
+    written = write_report(folder, parities, history, manifest, heads, uncertainty)
 
     judged = next(name for name in ("test", "val", *splits) if name in splits)
     chosen = splits[judged]
@@ -149,17 +159,21 @@ def write_run_report(
         judged,
         timing,
         n_parameters,
+        uncertainty.tables() if uncertainty else (),
+        uncertainty.notes() if uncertainty else (),
     )
     write_model_card(folder / "MODEL_CARD.md", facts)
     environment = Environment(
         loader=PackageLoader("kimgnn.evaluation"), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True,
     )  # fmt: skip
+    shown = {title: _embedded(folder / name) for title, name in pictures.items()}
     html = environment.get_template("report.html.j2").render(
         facts=facts,
         labels=_label_tables(targets),
         notes=undefined_metrics(heads),
-        pictures={title: _embedded(folder / name) for title, name in pictures.items()},
+        pictures={title: picture for title, picture in shown.items() if not title.startswith(UNCERTAINTY)},
+        of_uncertainty={title: picture for title, picture in shown.items() if title.startswith(UNCERTAINTY)},
         worst={name: _worst(result, chosen.configurations) for name, result in results.items()},
         manifest=yaml.safe_dump(dict(manifest), sort_keys=False, allow_unicode=True),
     )
@@ -325,17 +339,17 @@ def _write_results(path: Path, split: Split, tasks: Sequence[Task]) -> None:
             label = np.array([label_of(item, ENERGY)], dtype=np.float64)
             row |= value_columns("energy target", "eV", label)
             row |= value_columns("energy prediction", "eV", np.array([prediction.energy]))
+            row |= energy_uncertainty_columns(ENERGY, prediction)
         for task in tasks:
             target, value = target_of(item, task), prediction.properties[task.name]
             if task.kind == "classification":
                 known = not np.isnan(target).any()
                 row[f"{task.name} target"] = task.classes[int(target.item())] if known else None
                 row |= class_columns(f"{task.name} prediction", task, value)
-                continue
-            row |= value_columns(f"{task.name} target", task.unit, target)
-            row |= value_columns(f"{task.name} prediction", task.unit, value)
-            if task.name in prediction.deviations:
-                row |= value_columns(f"{task.name} deviation", task.unit, prediction.deviations[task.name])
+            else:
+                row |= value_columns(f"{task.name} target", task.unit, target)
+                row |= value_columns(f"{task.name} prediction", task.unit, value)
+            row |= uncertainty_columns(task.name, task, prediction)
         if prediction.attention is not None:
             row[ATTENTION] = prediction.attention
         rows.append(csv_cells(row))

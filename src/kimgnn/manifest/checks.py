@@ -19,12 +19,14 @@ from kimgnn.fields import (
     SPECIES,
     TRIPLETS,
 )
+from kimgnn.manifest.active import check_active
 from kimgnn.manifest.dataset import Dataset, LabelWeights
 from kimgnn.manifest.materials_project import check_materials_project
 from kimgnn.manifest.model import CUTOFFS, Model, Transforms
 from kimgnn.manifest.schema import Export
 from kimgnn.manifest.training import Training
 from kimgnn.manifest.tuning import check_tuning
+from kimgnn.manifest.uncertainty import check_uncertainty
 from kimgnn.registry import ARCHITECTURES
 
 _BELONGS_TO = {
@@ -61,7 +63,9 @@ def check_together(blocks: dict[str, Any]) -> list[Problem]:
         (_driver, ("model", "export")),
         (_formats, ("model", "export")),
         (_tables, ("model", "export")),
+        (check_uncertainty, ("model", "training")),
         (check_tuning, ("tuning", "training")),
+        (check_active, ("active", "dataset", "model", "training")),
     ]
     return [
         problem
@@ -93,10 +97,13 @@ def check_model_source(model: Model, model_given: bool) -> list[Problem]:
     elif not model.input_args:
         remedy = "List the graph's tensors that the module takes, in order, such as [z, coords, edge_index0]."
         problems.append(Problem("model.input_args", "is missing", remedy=remedy))
-    for name in ("options", "heads", "composition"):
+    for name in ("options", "heads", "composition", "uncertainty"):
         if getattr(model, name) and (model_given or model.model_path is not None):
             message = "belongs to model.architecture, which is not given"
             problems.append(Problem(f"model.{name}", message, remedy="Remove it: the module is used as it is."))
+    if model.ensemble > 1:
+        message = "needs an architecture, which each network is built from anew: a module or file is one network"
+        problems.append(Problem("model.ensemble", message, model.ensemble, "1"))
     return problems
 
 

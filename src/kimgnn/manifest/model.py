@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from kimgnn.manifest.block import Block, InputPath, Text, or_beside_the_manifest, wrong
+from kimgnn.manifest.uncertainty import Uncertainty
 
 
 def _is_file_name(name: str) -> str:
@@ -129,6 +130,11 @@ class Model(Block):
     """Layers, from the last, of which each head has its own; with 0 all heads share the whole network."""
     composition: Composition | None = None
     """Features of the composition besides the graph; none when absent."""
+    ensemble: Annotated[int, Field(ge=1)] = 1
+    """Networks that are trained from as many seeds, and say together how sure they are. `training.devices` says how
+    many are trained at a time."""
+    uncertainty: Uncertainty | None = None
+    """Standard deviations and intervals; absent, only an ensemble has them, or a head with `loss: nll`."""
     precision: Literal["double", "single"] = "double"
     """Precision of the weights; coordinates, energies and their sums are double in either."""
     input_args: list[Text] = Field(default_factory=list)

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from kimgnn.kim_id import RULE, is_model_name
+from kimgnn.manifest.active import Active
 from kimgnn.manifest.block import Block, Text, wrong
 from kimgnn.manifest.dataset import Dataset
 from kimgnn.manifest.model import Model, Transforms, Workspace
@@ -60,7 +61,7 @@ class Export(Block):
 
 
 class Manifest(BaseModel):
-    """KLIFF's six blocks and `tuning`, every default filled. Make one with `kimgnn.manifest.load_manifest`."""
+    """KLIFF's six blocks, `tuning` and `active`, every default filled. Make one with `kimgnn.manifest.load_manifest`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -78,7 +79,9 @@ class Manifest(BaseModel):
     """The KIM portable model."""
     tuning: Tuning = Tuning()
     """What `kimgnn tune` looks for; training takes no notice of it."""
+    active: Active = Active()
+    """How `kimgnn active` explores, chooses and labels; training takes no notice of it."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plain, JSON-safe dict of the six blocks that KLIFF gets, by KLIFF's key names."""
-        return self.model_dump(mode="json", exclude={"tuning"})
+        return self.model_dump(mode="json", exclude={"tuning", "active"})

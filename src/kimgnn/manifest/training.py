@@ -137,6 +137,8 @@ class Training(Block):
     """Which structures choose the best weights."""
     test_dataset: TestSet = TestSet()
     """Which structures are kept for the end."""
+    initial_weights: InputPath | None = None
+    """Run directory or checkpoint of the same network, whose weights training begins with; fresh ones when absent."""
     batch_size: Annotated[int, Field(ge=1)] = 1
     """Structures in a step, at most."""
     max_atoms: Annotated[int, Field(ge=1)] | None = None

@@ -17,6 +17,9 @@ FORMAT = 1
 ENTRY = "kimgnn"
 """Key of the description in the file; a Lightning checkpoint carries it beside Lightning's own keys."""
 
+CALIBRATION = "calibration"
+"""Key in the entry of what `kimgnn.evaluation.calibration` fitted."""
+
 LIGHTNING_PREFIX = "potential.network."
 """Where the training module keeps the network."""
 
@@ -34,6 +37,8 @@ class Checkpoint:
         manifest: The manifest of the run, every default filled.
         metrics: Name -> value, on the splits of the run, as far as known.
         data: What the run was trained on: counts and sources.
+        calibration: Of its deviations and probabilities, plain (`kimgnn.evaluation.calibration.Calibration`); empty
+            without one.
     """
 
     network: Network
@@ -41,6 +46,7 @@ class Checkpoint:
     manifest: dict[str, Any]
     metrics: dict[str, float] = field(default_factory=dict)
     data: dict[str, Any] = field(default_factory=dict)
+    calibration: dict[str, Any] = field(default_factory=dict)
 
     @property
     def spec(self) -> NetworkSpec:
@@ -56,6 +62,7 @@ class Checkpoint:
             "manifest": self.manifest,
             "metrics": self.metrics,
             "data": self.data,
+            CALIBRATION: self.calibration,
         }
 
 
@@ -116,4 +123,5 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except RuntimeError as error:
         raise ModelError(f"weights do not fit the network: {error}", where=str(path)) from error
     network.eval()
-    return Checkpoint(network, entry["transform"], entry["manifest"], entry["metrics"], entry["data"])
+    calibration = entry.get(CALIBRATION, {})
+    return Checkpoint(network, entry["transform"], entry["manifest"], entry["metrics"], entry["data"], calibration)

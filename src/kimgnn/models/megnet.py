@@ -11,6 +11,7 @@ from kimgnn.nn.basis import GaussianBasis
 from kimgnn.nn.element_features import check_element_features, make_element_features
 from kimgnn.nn.fusion import no_conditions
 from kimgnn.nn.inputs import GraphInputs
+from kimgnn.nn.layer_edges import lengths_of
 from kimgnn.nn.mlp import draw_xavier
 from kimgnn.nn.options import Options
 from kimgnn.nn.pooling import addable
@@ -220,8 +221,10 @@ class MEGNet(nn.Module):
             if states is None:
                 raise ModelError("the network takes state inputs, and is given none")
             state = self.encode_states(states).to(x.dtype)
-        distances = torch.linalg.vector_norm(inputs.edge_vectors.to(x.dtype), dim=-1)
-        x, edges, state = self.dense_nodes(x), self.dense_edges(self.basis(distances)), self.dense_state(state)
+        edges, pairs = self.dense_edges(self.basis(lengths_of(inputs, x.dtype))), inputs.pairs
+        if pairs is not None:
+            edges = edges.index_select(0, pairs[1])
+        x, state = self.dense_nodes(x), self.dense_state(state)
         # B905: TorchScript's zip has no strict.
         for block, condition in zip(self.blocks, self.conditions):  # noqa: B905
             x, edges, state = block(x, edges, state, sender, receiver, node_graph)

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 from kliff.dataset import Configuration
+from numpy.typing import NDArray
 
 from kimgnn.data.labels import has_label
 from kimgnn.data.statistics import label_counts, species_of
+from kimgnn.evaluation.domain import ENERGY_PER_ATOM, SUMMARY, summary
 from kimgnn.export.portable_model import ATOMS_PER_STRUCTURE, ELEMENTS, SAMPLES, STRUCTURE
 from kimgnn.fields import ENERGY, LABELS
 from kimgnn.training.targets import target_counts
@@ -45,6 +47,7 @@ def describe_data(
     data: dict[str, Any] = {"source": source, "hash": digest}
     data[FILE_HASHES] = {name: dataset_hash(splits[name]) for name in own_files}
     data[ELEMENTS] = trained = species_of(splits["train"])
+    data[SUMMARY] = summary((item.species for item in splits["train"]), _labels(splits["train"]))
     for name, configurations in splits.items():
         if configurations:
             counts = label_counts(configurations) | target_counts(configurations)
@@ -62,6 +65,16 @@ def describe_data(
     places = {0, len(by_size) // 2, len(by_size) - 1}
     data[SAMPLES] = [_plain(by_size[place]) for place in sorted(places)]
     return data
+
+
+def _labels(configurations: Sequence[Configuration]) -> dict[str, NDArray[np.float64]]:
+    """Return target -> all its values, and energies per atom, eV."""
+    names = configurations[0].metadata.get(TARGETS, {})
+    values = {
+        name: np.concatenate([np.ravel(item.metadata[TARGETS][name]) for item in configurations]) for name in names
+    }
+    energies = [label_of(item, ENERGY) / len(item.species) for item in configurations if has_label(item, ENERGY)]
+    return values | ({ENERGY_PER_ATOM: np.array(energies)} if energies else {})
 
 
 def _plain(configuration: Configuration) -> dict[str, Any]:

@@ -131,8 +131,9 @@ def dry_run(manifest: Manifest | Mapping[str, Any] | str | Path, model: nn.Modul
     """
     plain = load_manifest(manifest, model_given=model is not None).to_dict()
     plain["dataset"]["save"] = plain["training"]["log_per_atom_pred"] = False
-    # The step is that of one process.
+    # The step is that of one process, and of one network of an ensemble.
     plain["training"] |= {"strategy": "auto", "devices": 1}
+    plain["model"] |= {"ensemble": 1, "uncertainty": None}
     with TemporaryDirectory() as folder, _quiet():
         plain["workspace"] |= {"name": folder, "resume": False}
         return _summary(GNNLightningTrainer(plain, model))

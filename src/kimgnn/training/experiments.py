@@ -43,7 +43,7 @@ VERSION: Final = 1
 
 _MEANINGLESS: Final = {
     "dataset": ("path", "cache", "save", "save_path", "dynamic_loading", "shuffle"),
-    "model": ("name",),
+    "model": ("name", "ensemble"),
     "training": (*BLOCKS.values(), "verbose", "ckpt_interval"),
 }
 """What changes neither the network nor what it is trained on (the data and splits are compared by content)."""
@@ -108,6 +108,13 @@ def member_of(path: Path, label: str | None = None) -> Member:
             where=f"{path}: training.devices",
             value=manifest["training"]["devices"],
             allowed="auto, 1",
+        )
+    if manifest["model"]["ensemble"] > 1:
+        raise ManifestError(
+            "networks are compared, and each of them with several seeds",
+            where=f"{path}: model.ensemble",
+            value=manifest["model"]["ensemble"],
+            allowed="1",
         )
     return Member(label or path.stem, manifest)
 

@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from kimgnn.errors import TrainingError
 
 _TIME_FORMAT = "%Y-%m-%d-%H-%M-%S"
 _SUFFIX = r"(\d{4}(?:-\d\d){5}|job-.+?)(?:_(\d+))?"
 """What follows the model's name: the time, or the job, and a number where that was taken."""
+
+MEMBERS: Final = "members"
+"""Of the runs of an ensemble's networks, in its run directory."""
 
 _VARIABLE = "KIMGNN_RUN_DIR"
 """Tells the processes that the first one starts which directory is theirs."""
@@ -52,6 +56,11 @@ class RunDirectory:
     def last(self) -> Path:
         """Checkpoint of the last epoch that ended."""
         return self.checkpoints / "last.ckpt"
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is anything to go on from: an epoch of a network, or the networks of an ensemble."""
+        return self.last.exists() or (self.path / MEMBERS).exists()
 
     @property
     def finished(self) -> bool:
@@ -102,7 +111,9 @@ def open_run_directory(
     if rank > 0 and _VARIABLE in os.environ:
         path = Path(os.environ[_VARIABLE])
         return RunDirectory(path, resumed=RunDirectory(path).last.exists())
-    directory = _found(workspace, name, resume) if resume else None
+    directory = None
+    if resume:
+        directory = newest_run(workspace, name) if resume is True else _given(str(resume))
     if directory is None:
         directory = _new(workspace, name, rank, now or datetime.now())
     if rank == 0:
@@ -110,20 +121,23 @@ def open_run_directory(
     return directory
 
 
-def _found(workspace: Path, name: str, resume: bool | str) -> RunDirectory | None:
-    if isinstance(resume, str):
-        directory = RunDirectory(Path(resume), resumed=True)
-        if not directory.checkpoints.is_dir():
-            raise TrainingError(
-                "not a run directory with checkpoints", where="workspace.resume", value=resume,
-                remedy="Give the folder of one run, or true for the newest one of this model's name.",
-            )  # fmt: skip
-        return directory
+def _given(path: str) -> RunDirectory:
+    directory = RunDirectory(Path(path), resumed=True)
+    if not directory.checkpoints.is_dir():
+        raise TrainingError(
+            "not a run directory with checkpoints", where="workspace.resume", value=path,
+            remedy="Give the folder of one run, or true for the newest one of this model's name.",
+        )  # fmt: skip
+    return directory
+
+
+def newest_run(workspace: Path, name: str) -> RunDirectory | None:
+    """Return the newest unfinished run of a name, or the newest if all are finished; ``None`` without one."""
     runs = []
     for path in workspace.glob("*"):
         if path.is_dir() and (match := re.fullmatch(f"{re.escape(name)}_{_SUFFIX}", path.name)):
             directory = RunDirectory(path, resumed=True)
-            if not directory.last.exists():  # it failed before its first step
+            if not directory.begun:  # it failed before its first step
                 continue
             runs.append((not directory.finished, match[1], int(match[2] or 0), directory))
     return max(runs, key=lambda run: run[:3])[3] if runs else None

@@ -6,14 +6,13 @@ import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 import ase
 import numpy as np
-import torch
 import yaml
 from kliff.dataset import Configuration, Dataset
 from kliff.transforms.configuration_transforms.graphs import RadialGraph
@@ -33,20 +32,21 @@ from kimgnn.data.to_atoms import save_configurations
 from kimgnn.errors import DataError, ManifestError, TrainingError
 from kimgnn.evaluation.heads import compare_heads, head_metrics
 from kimgnn.evaluation.metrics import compare, error_metrics
-from kimgnn.evaluation.predict import Prediction, give_states, predict
+from kimgnn.evaluation.predict import Prediction, give_states
 from kimgnn.evaluation.run_report import Split, Timing, write_run_report
+from kimgnn.evaluation.uncertainty import interval_coverage
 from kimgnn.export.portable_model import export_portable_model
 from kimgnn.fields import ENERGY, LABELS
 from kimgnn.files import atomic_write
 from kimgnn.manifest import Manifest, load_manifest
 from kimgnn.models.build import build_network
-from kimgnn.models.checkpoint import ENTRY, FORMAT, Checkpoint
-from kimgnn.models.fusion import forests
+from kimgnn.models.checkpoint import CALIBRATION, ENTRY, FORMAT, Checkpoint
 from kimgnn.models.network import DTYPES, NetworkSpec
 from kimgnn.models.tasks import tasks_of
 from kimgnn.nn.states import state_inputs_of
 from kimgnn.physics.potential import CoordinatePotential, Potential
 from kimgnn.registry import TRANSFORMS
+from kimgnn.training.best import BestWeights
 from kimgnn.training.callbacks import EpochClock, EpochLines, PerAtomPredictions, RunCheckpoints
 from kimgnn.training.checkpoint_io import AtomicCheckpointIO
 from kimgnn.training.continuation import check_same_data, check_same_division, check_same_network
@@ -56,11 +56,12 @@ from kimgnn.training.head_fits import check_logarithms
 from kimgnn.training.head_losses import head_losses
 from kimgnn.training.history import run_history
 from kimgnn.training.host import KLIFFGNNTrainer
+from kimgnn.training.initial_weights import take_up
 from kimgnn.training.label_scales import LabelScale, fit_label_scales
-from kimgnn.training.late_fusion import check_late_fusion, fit_forests, remove_forests
+from kimgnn.training.late_fusion import check_late_fusion
 from kimgnn.training.lightning_run import calm, choose_accelerator, fit
 from kimgnn.training.losses import Loss, label_weights
-from kimgnn.training.mixed_precision import ScaledLoss, cast_in_training, check_device, remove_casts
+from kimgnn.training.mixed_precision import ScaledLoss, cast_in_training, check_device
 from kimgnn.training.module import TrainingModule, make_optimizer, make_scheduler
 from kimgnn.training.networks import fit_spec, load_torchscript, set_composition, set_element_features
 from kimgnn.training.run_directory import RunDirectory, open_run_directory, process_rank
@@ -68,6 +69,7 @@ from kimgnn.training.spreads import label_spreads, target_spreads
 from kimgnn.training.tables import StepTables
 from kimgnn.training.targets import has_target, labels_read, require_states, state_specs, target_spec
 from kimgnn.training.task_balance import LearnedBalance
+from kimgnn.training.uncertainty import check_validation
 from kimgnn.transforms.graph_cache import CachedTransform, with_cache
 from kimgnn.transforms.radial_graph import radial_graph
 from kimgnn.verify.tabulation import tabulate
@@ -97,10 +99,13 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         spec: What the network was built from; ``None`` for a module.
         potential: The network with its derivatives, as it is being trained.
         graph_of: Structure -> the graph that the network takes.
+        graphs: Split -> graphs of its structures; without empty splits.
         current: KLIFF's state: directories, hashes, epoch, step, best loss.
+        member: Which member of an ensemble this trains, from 0, where it is one.
     """
 
     pl_model: Any
+    member = 0
 
     def __init__(self, manifest: Mapping[str, Any] | str | Path | Manifest, model: nn.Module | None = None) -> None:
         self.manifest = load_manifest(manifest, model_given=model is not None)
@@ -117,6 +122,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         self.spec: NetworkSpec | None = None
         self.label_scales: list[LabelScale] = []
         self.graph_of: Transform
+        self.graphs: dict[str, GraphDataset] = {}
         self.potential: nn.Module
         super().__init__(self.manifest.to_dict(), model)
 
@@ -153,16 +159,14 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
 
     def setup_dataset(self) -> None:
         """Read the structures, their labels and their weights."""
-        weights = self.loss_manifest["weights"]
-        source = self.dataset_manifest | ({"weights": weights} if isinstance(weights, str) else {})
-        self.dataset = Dataset(self._read(source))
+        self.dataset = Dataset(self._read_dataset())
         if self.dataset_manifest["save"] and process_rank() == 0:
             path = save_configurations(
                 self.dataset.configs, self.dataset_manifest["save_path"] or self.current["data_dir"]
             )
             logger.info(f"Structures saved in {path}.")
         self.current["dataset_hash"] = dataset_hash(self.dataset.configs)
-        if self.current["log_per_atom_pred"]:
+        if self.current["log_per_atom_pred"] and not self._is_ensemble:
             self.current["per_atom_pred_database"] = self._open_per_atom_database()
 
     def setup_dataset_transforms(self) -> None:
@@ -215,7 +219,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             monitor=self._monitor(),
             description=self._description(),
             balance=self._balance(loss),
-            tables=StepTables(self.model) if self.training_manifest["tabulate"] else None,
+            tables=StepTables(self.model) if self.training_manifest["tabulate"] and not self._is_ensemble else None,
         )
 
     def setup_optimizer(self) -> None:
@@ -245,18 +249,13 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
 
     def setup_dataloaders(self) -> None:
         """Make the graphs and their loaders."""
-        dynamic, num_workers = self.dataset_manifest["dynamic_loading"], self.training_manifest["num_workers"]
-        if dynamic is None:
-            dynamic = isinstance(self.graph_of, CachedTransform)
-        sets = {
-            name: GraphDataset(part, self.graph_of, dynamic, num_workers) for name, part in self.splits.items() if part
-        }
+        self.graphs = sets = self._make_graphs()
         self.data_module = GraphDataModule(
             sets["train"],
             sets.get("validation"),
             sets.get("test"),
             batch_size=self.training_manifest["batch_size"],
-            num_workers=num_workers,
+            num_workers=self.training_manifest["num_workers"],
             seed=self.workspace["seed"],
             max_atoms=self.training_manifest["max_atoms"],
             max_edges=self.training_manifest["max_edges"],
@@ -311,7 +310,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 max_epochs=training["epochs"],
                 accelerator=accelerator,
                 strategy=training["strategy"],
-                devices=training["devices"],
+                devices=1 if self._is_ensemble else training["devices"],
                 num_nodes=int(os.environ.get("SLURM_JOB_NUM_NODES", 1)),
                 callbacks=self.callbacks,
                 plugins=[AtomicCheckpointIO(), *([ScaledLoss()] if mixed == "fp16" else [])],
@@ -343,26 +342,37 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             return
         # The processes that rank 0 starts work under its lock.
         with self.run.lock() if process_rank() == 0 else nullcontext():
-            checkpoint = self.run.last if self.run.last.exists() else None
-            if checkpoint is not None:
-                self._start_again()
-            try:
-                fit(self.pl_trainer, self.pl_model, self.data_module, checkpoint)
-            except KeyboardInterrupt:
-                logger.warning(
-                    f"Interrupted. The last whole epoch is in {self.run.last}. To go on from there, call train() "
-                    f"again, or set workspace.resume to true, or to {str(self.run.path)!r}."
-                )
-                raise
+            ended = self._train_members() if self._is_ensemble else self._fit()
         if self.pl_trainer.is_global_zero:
             self._fit_late_fusion()
-            if any(isinstance(item, Timer) and (item.time_remaining() or 0) <= 0 for item in self.callbacks):
+            self._best.calibrate(self.splits["validation"])
+            if ended:
+                self.run.mark_finished()
+            else:
                 logger.warning(
                     f"training.max_time is over. To go on, raise it and set workspace.resume to {str(self.run.path)!r}."
                 )
-            else:
-                self.run.mark_finished()
             self._write_report()
+
+    def _fit(self) -> bool:
+        """Train one network from where the run is, and return whether it came to its end before `training.max_time`."""
+        checkpoint = self.run.last if self.run.last.exists() else None
+        if checkpoint is not None:
+            self._start_again()
+        try:
+            fit(self.pl_trainer, self.pl_model, self.data_module, checkpoint)
+        except KeyboardInterrupt:
+            logger.warning(
+                f"Interrupted. The last whole epoch is in {self.run.last}. To go on from there, call train() "
+                f"again, or set workspace.resume to true, or to {str(self.run.path)!r}."
+            )
+            raise
+        return not any(isinstance(item, Timer) and (item.time_remaining() or 0) <= 0 for item in self.callbacks)
+
+    def _train_members(self) -> bool:
+        from kimgnn.training.ensemble import train_members  # whose members are trained by trainers like this one
+
+        return train_members(self)
 
     def evaluate(self, split: str = "test") -> dict[str, float]:
         """Return the errors of the best weights on a split.
@@ -372,7 +382,8 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
 
         Returns:
             For each label that occurs, ``{label}_mae``, ``{label}_rmse`` (meV/atom, eV/Å, GPa) and ``{label}_count``;
-            for each other head, what its report has.
+            for each other head, what its report has; ``{name}_coverage``, the share of the labels within calibrated
+            intervals.
 
         Raises:
             TrainingError: There is no such split, or nothing was trained yet.
@@ -382,8 +393,10 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             raise TrainingError("there is no such part of the data", value=split, allowed=", ".join(there))
         configurations = self.splits[split]
         predictions = self._predict(configurations)
-        heads = compare_heads(tasks_of(self.model_manifest["heads"]), predictions, configurations)
-        return error_metrics(compare(predictions, configurations)) | head_metrics(heads)
+        tasks = tasks_of(self.model_manifest["heads"])
+        metrics = error_metrics(compare(predictions, configurations))
+        metrics |= head_metrics(compare_heads(tasks, predictions, configurations))
+        return metrics | interval_coverage(predictions, configurations, tasks)
 
     def predict(self, structures: Sequence[Configuration | ase.Atoms]) -> list[Prediction]:
         """Return what the best weights say of structures.
@@ -418,15 +431,16 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         """
         export = self.export_manifest
         name = export["model_name"] or f"{re.sub('[^A-Za-z0-9]+', '_', self.run.path.name)}__MO_000000000000_000"
-        checkpoint = self._best_checkpoint()
+        checkpoint = self._best.checkpoint()
         entry = checkpoint[ENTRY]
-        network = self._with_weights(checkpoint)
+        network = self._best.potential(checkpoint)
         trained = Checkpoint(
             network.network if isinstance(network, Potential) else network,  # type: ignore[arg-type]
             entry["transform"],
             entry["manifest"],
             entry["metrics"],
             entry["data"],
+            entry.get(CALIBRATION, {}),
         )
         folder = export_portable_model(
             trained,
@@ -448,9 +462,27 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         Raises:
             TrainingError: Nothing was trained yet.
         """
-        return self._with_weights(self._best_checkpoint())
+        return self._best.potential()
 
     # -- Pieces -------------------------------------------------------------------------------------------------------
+
+    @property
+    def _is_ensemble(self) -> bool:
+        return int(self.model_manifest["ensemble"]) > 1
+
+    def _read_dataset(self) -> list[Configuration]:
+        """Read the structures, with the weights of a file that has a row for each."""
+        weights = self.loss_manifest["weights"]
+        return self._read(self.dataset_manifest | ({"weights": weights} if isinstance(weights, str) else {}))
+
+    def _make_graphs(self) -> dict[str, GraphDataset]:
+        """Return split -> graphs of its structures, without empty splits."""
+        dynamic, num_workers = self.dataset_manifest["dynamic_loading"], self.training_manifest["num_workers"]
+        if dynamic is None:
+            dynamic = isinstance(self.graph_of, CachedTransform)
+        return {
+            name: GraphDataset(part, self.graph_of, dynamic, num_workers) for name, part in self.splits.items() if part
+        }
 
     def _read_separately(self, path: str | list[str], where: str) -> list[Configuration]:
         """Read a file of its own, as the data set is read but without what counts its structures."""
@@ -523,6 +555,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         require_states([item for part in self.splits.values() for item in part], there)
         check_targets(train, states)  # says of the others what their columns may be called
         check_logarithms(heads, (item for part in self.splits.values() for item in part))
+        check_validation(self.model_manifest, validation)
         self._warn_of_unseen_elements()
         counts = label_counts(validation)
         fitted = any(counts[label] for label in LABELS if weights[label])
@@ -573,7 +606,13 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             set_element_features(self.model, (item for part in self.splits.values() for item in part))
             set_composition(self.model, self.splits["train"])
             check_late_fusion(self.model, self.splits["train"], self.splits["validation"])
-            if mixed := self.training_manifest["mixed_precision"]:
+            if weights := self.training_manifest["initial_weights"]:
+                self.model = take_up(weights, self.spec, self.member)
+                self.spec = self.model.spec
+            if self._is_ensemble:  # the one that was built said what is wrong with all of them
+                self.spec = replace(self.spec, members=self.model_manifest["ensemble"])
+                self.model = build_network(self.spec)
+            elif mixed := self.training_manifest["mixed_precision"]:
                 cast_in_training(self.model, mixed)
             return Potential(self.model)
         if self.model is None:
@@ -637,62 +676,34 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         self.callbacks = self._get_callbacks()
         self.pl_trainer = self._get_pl_trainer()
 
-    def _best_checkpoint(self) -> dict[str, Any]:
-        if not self.run.best.is_file():
-            raise TrainingError("nothing was trained yet", where=str(self.run.path), remedy="Call train() first.")
-        return AtomicCheckpointIO().load_checkpoint(self.run.best)
+    @property
+    def _best(self) -> BestWeights:
+        device = self.pl_trainer.strategy.root_device
+        return BestWeights(self.run, self.potential, self.spec, self.manifest.to_dict(), self.graph_of, device)
 
-    def _with_weights(self, checkpoint: Mapping[str, Any]) -> nn.Module:
-        """Return a copy of the potential with the weights of a checkpoint."""
-        check_same_network(checkpoint[ENTRY]["spec"], self.spec)
-        prefix = "potential."
-        found = checkpoint["state_dict"].items()
-        state = {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}
-        with torch.no_grad():  # the copied weights of a TorchScript module would not be leaves
-            potential = deepcopy(self.potential).cpu()
-        remove_casts(potential)
-        potential.load_state_dict(state)
-        return potential.eval()
+    def _predict(self, configurations: Sequence[Configuration]) -> list[Prediction]:
+        return self._best.predict(configurations)
 
-    def _predict(self, configurations: Sequence[Configuration], potential: nn.Module | None = None) -> list[Prediction]:
-        bounds = [self.training_manifest[name] for name in ("max_atoms", "max_edges")]
-        batch_size, device = self.training_manifest["batch_size"], self.pl_trainer.strategy.root_device
-        return predict(potential or self.best_potential(), configurations, self.graph_of, batch_size, device, *bounds)
+    def _fit_late_fusion(self) -> None:
+        if not self._is_ensemble:  # whose networks have forests of their own
+            self._best.fit_late_fusion(self.splits["train"], self.splits["validation"], self.workspace["seed"])
 
     def _write_report(self) -> None:
-        splits = {
-            SPLITS[split]: Split(configurations, self._predict(configurations))
-            for split, configurations in self.splits.items()
-            if configurations
-        }
+        there = {SPLITS[split]: found for split, found in self.splits.items() if found}
+        predictions, uncertainty = self._best.judge(there)
         report = write_run_report(
             self.run.path / "report",
-            splits,
+            {split: Split(found, predictions[split]) for split, found in there.items()},
             tasks_of(self.model_manifest["heads"]),
             run_history(self.run.path),
             self.manifest.to_dict(),
             timing=self._timing(),
             n_parameters=sum(parameter.numel() for parameter in self.potential.parameters()),
             seed=self.workspace["seed"],
+            uncertainty=uncertainty,
         )
-        self._describe_best(report.metrics)
+        self._best.describe(report.metrics)
         logger.info(f"Training is finished. Report: {report.path}")
-
-    def _fit_late_fusion(self) -> None:
-        """Put forests beside the best weights, where the manifest asks for late fusion."""
-        if not isinstance(self.potential, Potential) or not forests(self.potential.network):
-            return
-        potential: Any = self.best_potential()
-        network = potential.network
-        remove_forests(network)  # of training that was stopped, and went on
-        train, validation, seed = self.splits["train"], self.splits["validation"], self.workspace["seed"]
-        alone = self._predict(validation, potential)
-        fitted = fit_forests(network.cpu(), train, validation, [item.properties for item in alone], seed)
-        for name, result in fitted.items():
-            logger.info(f"{name}: {result}")
-        checkpoint = self._best_checkpoint()
-        checkpoint["state_dict"] |= {f"potential.{name}": value for name, value in potential.state_dict().items()}
-        AtomicCheckpointIO().save_checkpoint(checkpoint, self.run.best)
 
     def _timing(self) -> Timing | None:
         """Return how long this process trained; nothing where it had nothing left to do."""
@@ -701,14 +712,3 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             return None
         usual, device = float(np.median(clock.seconds)), self.pl_trainer.strategy.root_device
         return Timing(sum(clock.seconds), len(clock.seconds), usual, len(self.splits["train"]) / usual, str(device))
-
-    def _describe_best(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
-        """Put the errors of the best weights into their checkpoint, for what is exported from it to show."""
-        checkpoint = self._best_checkpoint()
-        checkpoint[ENTRY]["metrics"] = {
-            f"{split}_{name}": float(value)
-            for split, values in metrics.items()
-            for name, value in values.items()
-            if not name.endswith("_count")
-        }
-        AtomicCheckpointIO().save_checkpoint(checkpoint, self.run.best)

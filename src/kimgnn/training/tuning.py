@@ -100,6 +100,14 @@ def prepare(path: Path) -> Search:
             allowed="auto, 1",
             remedy="Take kimgnn tune --workers for several trainings at a time.",
         )
+    if manifest.model.ensemble > 1:
+        raise ManifestError(
+            "a trial trains one network",
+            where="model.ensemble",
+            value=manifest.model.ensemble,
+            allowed="1",
+            remedy="Train the best manifest as an ensemble.",
+        )
     tuning = manifest.tuning
     default = Path(manifest.workspace.name) / f"{manifest.model.name}_tuning" / "study.db"
     storage = Path(tuning.storage) if tuning.storage else default

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[3] / "benchmarks"
-SHARED = {"harness", "made_up", "steps"}
+SHARED = {"harness", "made_up", "peer_networks", "steps"}
 """Modules that benchmarks import."""
 
 BENCHMARKS = sorted(path.name for path in FOLDER.glob("*.py") if path.stem not in SHARED)

@@ -5,7 +5,19 @@ import math
 
 import numpy as np
 import pytest
-from benchmarks.harness import Results, arguments_of, bars, in_child, in_turn, lines, median, nothing, spread
+from benchmarks.harness import (
+    BESIDE,
+    Results,
+    arguments_of,
+    bars,
+    bars_beside,
+    in_child,
+    in_turn,
+    lines,
+    median,
+    nothing,
+    spread,
+)
 
 MIB = 2**20
 
@@ -93,6 +105,28 @@ def test_results_are_written(tmp_path, capsys):
     assert written["rows"][0] == {"what": "light", "size": 1, "m/s": 299_792_458.0, "seconds": [1.0]}
     assert written["machine"]["packages"]["numpy"] == np.__version__
     assert (tmp_path / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_others_beside_ours(tmp_path):
+    """What another takes is a ratio of rounds, to ours and to ours with tables; one that is not there has no bar."""
+    results = Results("beside", "Others", BESIDE)
+    group = {"what": "train", "precision": "double", "batch": 1}
+    times = {"ours": [1.0, 2.0, 4.0], "ours, tables": [0.5, 1.0, 4.0], "theirs": [3.0, 8.0, 8.0]}
+    seconds = {name: np.array(values) for name, values in times.items()}
+    results.add_beside(seconds, {"theirs": 300.0}, calls=10, **group)
+    results.add_beside({name: seconds[name] for name in ("ours", "theirs")}, {}, **group | {"what": "evaluate"})
+    results.add(network="another: not measured")
+    theirs = results.rows[2]
+    assert (theirs["times ours"], theirs["times tables"]) == (3.0, 6.0)  # of 3, 4, 2 and of 6, 8, 2
+    assert (theirs["ms"], theirs["MiB"], theirs["seconds"]) == (800.0, 300.0, [0.3, 0.8, 0.8])
+    assert results.rows[0]["times ours"] == 1.0
+    assert "times tables" not in results.rows[3]
+
+    def draw(figure, rows):
+        bars_beside(figure, rows)
+        assert [len(axes.patches) for axes in figure.axes] == [3, 2]
+
+    results.write(tmp_path, draw)
 
 
 def test_arguments(tmp_path):

@@ -233,11 +233,13 @@ def test_many_small_files_are_predicted_together(
     """70 files take three batches, and are written in their order."""
     sizes: list[int] = []
 
-    def counting(potential: Potential, configurations: list, transform: object, batch_size: int) -> list[Prediction]:
+    def counting(
+        potential: Potential, configurations: list, transform: object, manifest: object, batch_size: int
+    ) -> list[Prediction]:
         sizes.append(len(configurations))
         return predict(potential, configurations, transform, batch_size)
 
-    monkeypatch.setattr("kimgnn.predictor.predict", counting)
+    monkeypatch.setattr("kimgnn.predictor.predict_as_asked", counting)
     names = [f"{index:03d}.cif" for index in range(70)]
     for index, name in enumerate(names):
         Path(name).write_text(CIF.replace("4.4", f"{4 + index / 100}"))
