@@ -31,10 +31,8 @@ from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.export.contract import ExportedPotential
 from kimgnn.export.runtimes import RunnableModel, differentiated
 from kimgnn.fields import DISTINCT_EDGES, DISTINCT_OF_LENGTH, EDGE_INDEX
-from kimgnn.models.build import build_network
-from kimgnn.models.network import NetworkSpec
 from kimgnn.training.dry_run import count_ghosts
-from made_up import silicon
+from made_up import schnet, silicon
 from training import training_of, write_structures
 
 COLUMNS = {"step": "s", "Mmadd": ".0f", "counted": ".0f", "MB": ".1f", "touched": ".0f", "floor ms": ".2f", "ms": ".1f",
@@ -190,9 +188,8 @@ def trainings(precision: str, size: int, folder: Path) -> dict[str, tuple[Callab
 def energies(precision: str) -> dict[str, tuple[Callable[[], object] | None, float, float]]:
     """Return name -> energies and forces of a crystal, with and without ghosts, their multiply-adds and bytes."""
     cutoff, layers, channels, gaussians = 4.0, 3, 128, 50
-    head = {"type": "energy", "reference_energies": "none", "scale": 1.0}
-    network = build_network(NetworkSpec("schnet", {"cutoff": cutoff}, [head], ["Si"], precision)).eval()
-    model = RunnableModel(differentiated(ExportedPotential(network)), ["Si"], cutoff, layers)
+    exported = ExportedPotential(schnet(cutoff, precision).eval())
+    model = RunnableModel(differentiated(exported), ["Si"], cutoff, layers)
     atoms = silicon(np.random.default_rng(0))
     graph = periodic_graph(atoms, model)
     edges, width = graph.edge_vectors.shape[0], DTYPES[precision].itemsize

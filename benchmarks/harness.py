@@ -22,6 +22,13 @@ from numpy.typing import NDArray
 RESULTS = Path(__file__).parent / "results"
 PACKAGES = ("kimgnn", "torch", "numpy", "kliff", "torch_geometric", "onnxruntime")
 
+CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
+"""Those of ``--clock``."""
+
+BESIDE = {"network": "s", "what": "s", "precision": "s", "batch": "d", "ms": ".1f", "spread %": ".0f",
+          "times ours": ".2f", "times tables": ".2f", "MiB": ".0f"}  # fmt: skip
+"""Columns of what is measured beside others: `Results.add_beside`."""
+
 Row = dict[str, Any]
 
 
@@ -129,6 +136,13 @@ def arguments_of(doc: str | None, rounds: int = 7) -> argparse.ArgumentParser:
     return parser
 
 
+def with_clock(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Let it say which clock counts."""
+    told = "cpu: the processor's time, the steadier one on a busy machine; with OMP_NUM_THREADS=1"
+    parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help=told)
+    return parser
+
+
 class Results:
     """Rows of one benchmark: printed as they come, written at the end.
 
@@ -152,6 +166,26 @@ class Results:
         """Print a row, and keep it. What is no column is only kept."""
         self.rows.append(row)
         print(self._line(row), flush=True)
+
+    def add_beside(
+        self, times: Mapping[str, NDArray[np.float64]], memory: Mapping[str, float], *, calls: int = 1, **row: Any
+    ) -> None:
+        """Add what took turns, row by row, and how many times as long as the first, ours, each takes in a round.
+
+        Args:
+            times: Name -> seconds in each round, `in_turn`'s. One that ends in "tables" is ours too.
+            memory: Name -> MiB.
+            calls: Steps that the seconds are those of.
+            row: What all have in common.
+        """
+        against = {"times ours": next(iter(times))}
+        for name in times:
+            if name.endswith("tables"):
+                against["times tables"] = name
+        for name, seconds in times.items():
+            ratios = {column: median(seconds / times[other]) for column, other in against.items()}
+            found = {"ms": 1e3 * median(seconds) / calls, "spread %": spread(seconds), "MiB": memory.get(name)}
+            self.add(network=name, **row, **found, **ratios, seconds=(seconds / calls).tolist())
 
     def _line(self, row: Row) -> str:
         cells = []
@@ -197,3 +231,20 @@ def bars(axes: Any, rows: Sequence[Row], label: str, value: str) -> None:
     axes.bar_label(drawn, fmt="%.3g", padding=3)
     axes.margins(x=0.15)
     axes.set(xlabel=value)
+
+
+def bars_beside(figure: Any, rows: Sequence[Row]) -> None:
+    """Draw how many times as long as ours each takes, in axes of their own for what took turns with one another."""
+    measured = [row for row in rows if row.get("times ours") is not None]
+    groups = list(dict.fromkeys((row["what"], row["precision"], row["batch"]) for row in measured))
+    across = min(3, len(groups))
+    down = -(-len(groups) // across)
+    figure.set_size_inches(4.5 * across, 2.2 * down)
+    for axes, group in zip(figure.subplots(down, across, squeeze=False).flat, groups, strict=False):
+        what, precision, batch = group
+        bars(axes, [row for row in measured if (row["what"], row["precision"], row["batch"]) == group], "network",
+             "times ours")  # fmt: skip
+        axes.set_title(f"{what}, {precision}, batch of {batch}", fontsize=8)
+        axes.tick_params(labelsize=7)
+    for axes in figure.axes[len(groups) :]:
+        axes.remove()

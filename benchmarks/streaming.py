@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from harness import RESULTS, Results
+from harness import RESULTS, Results, bars
 
 COLUMNS = {"process": "s", "seconds": ".0f", "structures/s": ".0f", "peak MiB": ".0f", "anonymous MiB": ".0f"}
 
@@ -104,7 +104,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="of the structures, the cache and the run")
     parser.add_argument("--structures", type=int, default=200_000)
     parser.add_argument("--batch-size", type=int, default=256)
-    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the JSON")
+    parser.add_argument("--output", type=Path, default=RESULTS, help="folder of the JSON and the picture")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)
     path = options.folder / f"cells_{options.structures}.xyz"
@@ -117,7 +117,7 @@ def main() -> None:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             found = pool.apply(measured, (step, options.folder, path, options.batch_size))
         results.add(process=name, **found, **{"structures/s": options.structures / found["seconds"]})
-    results.write(options.output)
+    results.write(options.output, lambda figure, rows: bars(figure.subplots(), rows, "process", "peak MiB"))
 
 
 if __name__ == "__main__":

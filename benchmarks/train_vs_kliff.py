@@ -1,13 +1,14 @@
-"""Training steps a second: KLIFF's trainer on its staged graph beside ours on the periodic graph.
+"""Training steps of SchNet in KLIFF's trainer on its staged graph, beside ours on the periodic graph.
 
 Same network with the same weights, same structures, same loss, one run on one machine:
 
     python benchmarks/train_vs_kliff.py --cutoff 4.0
 
-Each trainer runs in a process of its own (KLIFF's needs `pytorch_lightning` alone, ours runs on `lightning`), one after
-the other, in turns. Ours runs as it is, with tables in training steps (`training.tabulate`), and both in single
-precision. Steps are timed from the end of one batch to the end of the next inside each trainer's own loop; the table
-gives medians, of the time by the clock and of the processor's, which a busy machine changes less.
+Each trainer runs in processes of its own (KLIFF's needs `pytorch_lightning` alone, ours runs on `lightning`), one after
+the other, round after round. Ours runs as it is, with tables in training steps (`training.tabulate`), and both in
+single precision, which KLIFF refuses: its double precision stands beside these too. Steps are timed from the end of
+one batch to the end of the next inside each trainer's own loop. Memory is that of the training process; KLIFF's has a
+worker besides, which it cannot go without, and which is not counted.
 """
 
 from __future__ import annotations
@@ -18,39 +19,42 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from ase.build import bulk
 from ase.io import write
 
-COPIES = 12
+from harness import BESIDE, Results, arguments_of, bars_beside, peak_mib, with_clock
+from made_up import schnet, silicon
+
 EPOCHS = 3
 
 
-def make_structures(path: Path) -> None:
-    """Write copies of one rattled 64-atom silicon cell: whatever the order, every step sees the same structure."""
-    atoms = bulk("Si", cubic=True).repeat(2)
-    atoms.rattle(0.05, seed=1)
-    rng = np.random.default_rng(0)
-    atoms.info["Energy"] = -280.0
-    atoms.arrays["force"] = rng.normal(size=(len(atoms), 3))
-    write(path, [atoms] * COPIES, format="extxyz")
+def steps_of(batch: int) -> int:
+    """Return the steps of an epoch: the first of each is not counted."""
+    return max(4, 12 // batch)
+
+
+def make_structures(path: Path, batch: int) -> None:
+    """Write copies of one rattled 64-atom silicon cell: whatever the order, every step sees the same structures."""
+    write(path, [silicon(np.random.default_rng(0))] * (batch * steps_of(batch)), format="extxyz")
 
 
 def manifest_for(folder: Path, cutoff: float, batch: int) -> dict:
     """Return the manifest that both trainers read; only transform and model differ."""
+    keys = {"energy": "energy_label", "forces": "force_label"}
     return {
         "workspace": {"name": str(folder / "runs"), "seed": 1, "resume": False},
-        "dataset": {"type": "ase", "path": str(folder / "si.xyz"), "keys": {"energy": "Energy", "forces": "force"}},
+        "dataset": {"type": "ase", "path": str(folder / "si.xyz"), "keys": keys},
         "model": {"name": "bench"},
         "transforms": {"configuration": {"name": "", "kwargs": {"cutoff": cutoff, "species": ["Si"]}}},
         "training": {
             "loss": {"function": "mse", "weights": {"config": 1.0, "energy": 1.0, "forces": 10.0}},
             "optimizer": {"name": "Adam", "learning_rate": 1e-4},
-            "training_dataset": {"train_size": COPIES},
+            "training_dataset": {"train_size": batch * steps_of(batch)},
             "batch_size": batch,
             "epochs": EPOCHS,
             "strategy": "auto",
@@ -58,21 +62,6 @@ def manifest_for(folder: Path, cutoff: float, batch: int) -> dict:
         },
         "export": {},
     }
-
-
-def network_options(cutoff: float, layers: int) -> dict:
-    """Return SchNet's options: 128 channels, 50 Gaussians."""
-    return {"cutoff": cutoff, "num_interactions": layers}
-
-
-def build(cutoff: float, layers: int):
-    """Return the network that both sides train, in double precision, with seeded weights."""
-    from kimgnn.models.build import build_network
-    from kimgnn.models.network import NetworkSpec
-
-    torch.manual_seed(0)
-    head = {"type": "energy", "reference_energies": "none", "scale": 1.0}
-    return build_network(NetworkSpec("schnet", network_options(cutoff, layers), [head], ["Si"]))
 
 
 class StagedSchNet(torch.nn.Module):
@@ -103,13 +92,12 @@ def recorder(base: type) -> object:
     class Recorder(base):
         def __init__(self) -> None:
             self.losses: list[float] = []
-            self.times: list[float] = []
-            self.cpu_times: list[float] = []
+            self.times: dict[str, list[float]] = {"wall": [], "cpu": []}
 
         def on_train_batch_end(self, trainer, module, outputs, batch, batch_idx):
             self.losses.append(float(outputs["loss"] if isinstance(outputs, dict) else outputs))
-            self.times.append(time.perf_counter())
-            self.cpu_times.append(time.process_time())
+            self.times["wall"].append(time.perf_counter())
+            self.times["cpu"].append(time.process_time())
 
     return Recorder()
 
@@ -130,7 +118,7 @@ def run_kliff(folder: Path, cutoff: float, layers: int, batch: int) -> object:
     from kliff.trainer.lightning_trainer import GNNLightningTrainer
 
     # Before the default precision changes: it would draw other weights.
-    network = build(cutoff, layers)
+    network = schnet(cutoff, layers=layers)
     torch.set_default_dtype(torch.double)
     manifest = manifest_for(folder, cutoff, batch)
     manifest["transforms"]["configuration"]["name"] = "RadialGraph"
@@ -144,10 +132,8 @@ def run_kliff(folder: Path, cutoff: float, layers: int, batch: int) -> object:
     return record
 
 
-def run_kimgnn(
-    folder: Path, cutoff: float, layers: int, batch: int, tabulate: bool = False, single: bool = False
-) -> object:
-    """Train with ours, as it is or with tables in training steps, in double or single precision."""
+def run_kimgnn(folder: Path, cutoff: float, layers: int, batch: int, tabulate: bool, precision: str) -> object:
+    """Train with ours."""
     import lightning.pytorch as pl
 
     from kimgnn import GNNLightningTrainer
@@ -156,13 +142,13 @@ def run_kimgnn(
     manifest["transforms"]["configuration"]["name"] = "PeriodicGraph"
     manifest["model"] |= {
         "architecture": "schnet",
-        "options": network_options(cutoff, layers),
+        "options": {"cutoff": cutoff, "num_interactions": layers},
         "heads": [{"type": "energy", "reference_energies": "none", "scale": 1.0}],
+        "precision": precision,
     }
-    manifest["model"]["precision"] = "single" if single else "double"
     manifest["training"]["tabulate"] = tabulate
     trainer = GNNLightningTrainer(manifest)
-    trainer.pl_model.potential.network.load_state_dict(build(cutoff, layers).state_dict())
+    trainer.pl_model.potential.network.load_state_dict(schnet(cutoff, layers=layers).state_dict())
     record = recorder(pl.Callback)
     trainer.pl_trainer.callbacks.append(record)
     trainer.train()
@@ -174,59 +160,76 @@ def median_step(times: list[float], steps: int) -> float:
     return float(np.median([np.diff(times[e * steps : (e + 1) * steps]) for e in range(1, EPOCHS)]))
 
 
-SIDES = {
-    "kliff": run_kliff,
-    "kimgnn": run_kimgnn,
-    "kimgnn tables": partial(run_kimgnn, tabulate=True),
-    "kimgnn single": partial(run_kimgnn, single=True),
-    "kimgnn tables single": partial(run_kimgnn, tabulate=True, single=True),
+KLIFF = "KLIFF's trainer, double"
+OURS = {"kimgnn's trainer": False, "kimgnn's trainer, tables": True}
+"""Name -> whether tables are used."""
+
+LOSSES = {"double": 1e-9, "single": 1e-4}
+"""How far apart losses at the first step may be, of the loss."""
+
+SIDES = {KLIFF: run_kliff} | {
+    f"{name}, {precision}": partial(run_kimgnn, tabulate=tabulate, precision=precision)
+    for precision in LOSSES
+    for name, tabulate in OURS.items()
 }
 """What is compared -> what runs it."""
 
 
+def run_side(options: argparse.Namespace) -> None:
+    """Run one side in this process, and write what is found into the folder."""
+    record = SIDES[options.side](options.folder, options.cutoff, options.layers, options.batch)
+    steps = {clock: median_step(times, steps_of(options.batch)) for clock, times in record.times.items()}
+    found = {"loss": record.losses[0], "MiB": peak_mib()} | steps
+    (options.folder / "side.json").write_text(json.dumps(found), encoding="utf-8")
+
+
+def measure(
+    results: Results, precisions: Sequence[str], batch: int, cutoff: float, rounds: int, clock: str, layers: int = 3
+) -> None:
+    """Add rows of a batch size."""
+    sides = [KLIFF, *(f"{name}, {precision}" for precision in precisions for name in OURS)]
+    found: dict[str, list[dict[str, float]]] = {side: [] for side in sides}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_structures(folder / "si.xyz", batch)
+        given = {"folder": folder, "cutoff": cutoff, "layers": layers, "batch": batch}
+        arguments = [text for key, value in given.items() for text in (f"--{key}", str(value))]
+        command = [sys.executable, str(Path(__file__).resolve()), *arguments]
+        for _ in range(rounds):
+            for side in sides:
+                done = subprocess.run([*command, "--side", side], cwd=folder, capture_output=True, text=True)
+                if done.returncode:
+                    raise SystemExit(f"{side}:\n{done.stderr}")
+                found[side].append(json.loads((folder / "side.json").read_text(encoding="utf-8")))
+    for precision in precisions:
+        names = {name: f"{name}, {precision}" for name in OURS} | {KLIFF: KLIFF}
+        losses = {name: found[side][0]["loss"] for name, side in names.items()}
+        worst = max(abs(loss / losses[KLIFF] - 1) for loss in losses.values())
+        print(f"losses at the first step differ by {worst:.0e} of {losses[KLIFF]:.8g}")
+        if not worst < LOSSES[precision]:
+            raise SystemExit(f"not the same network: losses {losses}")
+        times = {name: np.array([row[clock] for row in found[side]]) for name, side in names.items()}
+        memory = {name: max(row["MiB"] for row in found[side]) for name, side in names.items()}
+        results.add_beside(times, memory, what="trainer's step", precision=precision, batch=batch)
+
+
 def main() -> None:
     """Run both sides and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = with_clock(arguments_of(__doc__, rounds=3))
     parser.add_argument("--cutoff", type=float, default=4.0, help="Å")
-    parser.add_argument("--rounds", type=int, default=3, help="how often each is run, in turns")
     parser.add_argument("--layers", type=int, default=3, help="interactions")
-    parser.add_argument("--batch", type=int, choices=(1, 2, 3, 4, 6), default=1, help="structures of a step")
+    parser.add_argument("--batch", type=int, default=1, help="structures of a step")
+    parser.add_argument("--precisions", nargs="+", choices=list(LOSSES), default=list(LOSSES))
     parser.add_argument("--side", choices=list(SIDES), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.side:
-        record = SIDES[options.side](options.folder, options.cutoff, options.layers, options.batch)
-        step, cpu = (median_step(times, COPIES // options.batch) for times in (record.times, record.cpu_times))
-        result = {"loss": record.losses[0], "step": step, "cpu": cpu}
-        (options.folder / f"{options.side}.json").write_text(json.dumps(result))
+        run_side(options)
         return
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        make_structures(folder / "si.xyz")
-        results = {}
-        for side in [side for _ in range(options.rounds) for side in SIDES]:
-            arguments = ["--side", side, "--folder", name, "--cutoff", str(options.cutoff)]
-            arguments += ["--layers", str(options.layers), "--batch", str(options.batch)]
-            command = [sys.executable, str(Path(__file__).resolve()), *arguments]
-            subprocess.run(command, check=True, cwd=name, stdout=subprocess.DEVNULL)
-            results.setdefault(side, []).append(json.loads((folder / f"{side}.json").read_text()))
-    print(
-        f"SchNet, {options.layers} interactions, {options.cutoff} Å, 64-atom Si, batch of {options.batch}, "
-        f"{options.rounds} rounds; float64 but for 'single'; {torch.get_num_threads()} threads"
-    )
-    print(
-        f"{'trainer':24}{'loss at step 1':>24}{'ms a step':>12}{'CPU ms':>10}{'steps/s':>10}{'ratio':>8}{'of CPU':>8}"
-    )
-    medians = {
-        side: {key: float(np.median([row[key] for row in rows])) for key in ("step", "cpu")} | {"loss": rows[0]["loss"]}
-        for side, rows in results.items()
-    }
-    for side, row in medians.items():
-        ratio, of_cpu = (medians["kliff"][key] / row[key] for key in ("step", "cpu"))
-        print(
-            f"{side:24}{row['loss']:24.14f}{1e3 * row['step']:12.1f}{1e3 * row['cpu']:10.1f}"
-            f"{1 / row['step']:10.2f}{ratio:8.1f}{of_cpu:8.1f}"
-        )
+    title = f"A trainer's step of SchNet, {options.layers} interactions, {options.cutoff} Å, 64-atom Si"
+    results = Results("train_vs_kliff", title, BESIDE)
+    measure(results, options.precisions, options.batch, options.cutoff, options.rounds, options.clock, options.layers)
+    results.write(options.output, bars_beside)
 
 
 if __name__ == "__main__":
