@@ -71,7 +71,7 @@ def main() -> None:
     arguments = parser.parse_args()
     name = "committee_tables" if arguments.tabulate else "committee"
     title = f"SchNet, 3 interactions, 128 channels, 4 Å, double: a committee of {arguments.members} beside one network"
-    results = Results(name, title, COLUMNS)
+    results, output = Results(name, title, COLUMNS), arguments.output.resolve()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         os.chdir(folder)  # KIM writes its log where it is
@@ -87,13 +87,14 @@ def main() -> None:
                 models = {"one network": one[format_name], f"committee of {arguments.members}": several[format_name]}
                 calls = {label: step(model, atoms) for label, model in models.items()}
                 times = in_turn(calls, arguments.rounds, clock=CLOCKS[arguments.clock])
+                calls.clear()  # KIM writes to its log when a model goes, and the folder is removed in the end
                 for label, seconds in times.items():
                     results.add(
                         **{"network": label, "format": format_name, "atoms": count, "ms": 1e3 * median(seconds)},
                         **{"spread %": spread(seconds), "times one": median(seconds / times["one network"])},
                         **{"MiB": in_child(three_steps, models[label], atoms)[1], "seconds": seconds.tolist()},
                     )
-    results.write(arguments.output)
+    results.write(output)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Molecular dynamics with the committee in ASE, ended where the committee does not know any more."""
+"""Molecular dynamics with the committee in ASE, ended where the committee knows nothing any more."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ velocity all create {temperature} {velocities} mom yes dist gaussian
 fix integrate all nve
 fix thermostat all langevin {temperature} {temperature} $({damping}*v_fs*v__u_time) {noise}
 dump frames all custom {every} {dump} id xu yu zu
-dump_modify frames sort id format float %.17g first no
+dump_modify frames sort id format float %.17g
 thermo {every}
 run {steps}
 """
@@ -130,6 +130,8 @@ def _read_dump(path: Path, seed: Atoms, box: LammpsBox) -> Iterator[Atoms]:
     lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
     n_lines = len(seed) + 9
     for start in range(0, len(lines) - n_lines + 1, n_lines):
+        if lines[start + 1].strip() == "0":  # the seed itself
+            continue
         values = np.array([line.split() for line in lines[start + 9 : start + n_lines]], dtype=float)
         if values.shape != (len(seed), 4) or not np.isfinite(values).all():
             return

@@ -7,6 +7,7 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from kimgnn.evaluation.metrics import with_unit
 from kimgnn.evaluation.plots import COLOURS, DENSE, GRID
@@ -101,6 +102,10 @@ def _errors(ax: Axes, found: ValueUncertainty, told: Deviations, name: str) -> N
     ax.plot(span, span, color="#555555", linewidth=0.9, label="error = deviation")
     ax.plot(*bins_of(found.error, deviation), "s-", color="#D55E00", markersize=5, linewidth=1.2, label="RMS, ten bins")
     ax.set(xscale="log", yscale="log", xlim=span, ylim=(bottom, top))
+    for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(with_unit(f"{name} deviation", found.unit))
     ax.set_ylabel(with_unit("error", found.unit))
     rank = f"rank correlation {found.rank:.2f}" if np.isfinite(found.rank) else ""

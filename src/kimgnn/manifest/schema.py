@@ -61,7 +61,7 @@ class Export(Block):
 
 
 class Manifest(BaseModel):
-    """KLIFF's six blocks, `tuning` and `active`, every default filled. Make one with `kimgnn.manifest.load_manifest`."""
+    """KLIFF's six blocks, `tuning` and `active`, every default filled; `kimgnn.manifest.load_manifest` makes one."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
