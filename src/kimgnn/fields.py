@@ -90,5 +90,5 @@ FIELDS: Final[dict[str, Field]] = {
     STRESS_WEIGHT: Field("()", "float64", "", "weight of its stress"),
     ATOMIC_ENERGIES: Field("(n_atoms,)", "float64", "eV", "atomic energies (predicted only)"),
     ENERGY_DEVIATION: Field("()", "float64", "eV", "standard deviation of an ensemble's members (predicted only)"),
-    FORCES_DEVIATION: Field("(n_atoms, 3)", "float64", "eV/Å", "the same of each component of the forces (predicted only)"),
+    FORCES_DEVIATION: Field("(n_atoms, 3)", "float64", "eV/Å", "the same of the forces (predicted only)"),
 }
