@@ -6,7 +6,7 @@ import csv
 import json
 from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,11 @@ from kimgnn.errors import DataError, ManifestError, TrainingError
 from kimgnn.evaluation.predict import Prediction, predict
 from kimgnn.evaluation.report import Report
 from kimgnn.models.checkpoint import load_checkpoint
+from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.potential import Potential
 from kimgnn.predictor import load_predictor
 from kimgnn.training import ensemble
+from kimgnn.training import trainer as trainer_module
 from kimgnn.training.ensemble import MemberTrainer
 from kimgnn.training.experiments import member_of
 
@@ -278,6 +280,48 @@ def test_members_begin_with_the_weights_of_members(potential: GNNLightningTraine
         torch.testing.assert_close(value, theirs[name], rtol=0, atol=1e-20)
 
 
+def test_fits_of_another_number_of_threads_are_the_same_heads(
+    tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Least squares on more threads end in other last bits, as where one network of several is left to go on with."""
+    plain, calls = trainer_module.fit_spec, []
+
+    def fit_spec(*given: Any) -> NetworkSpec:
+        spec = plain(*given)
+        calls.append(spec)
+        scale = spec.heads[0]["scale"] * (1.0 + 1e-15 * len(calls))
+        return replace(spec, heads=[spec.heads[0] | {"scale": scale}, *spec.heads[1:]])
+
+    monkeypatch.setattr(trainer_module, "fit_spec", fit_spec)
+    trainer = GNNLightningTrainer(manifest_in(tmp_path / "run", {"model.ensemble": 2, "training.epochs": 1}))
+    trainer.train()
+    assert len(calls) == 3
+    assert trainer.run.finished
+    alone = [load_checkpoint(path).network.state_dict() for path in member_runs(trainer)]
+    together = load_checkpoint(trainer.run.path).network.state_dict()
+    for index, state in enumerate(alone):
+        for name, value in state.items():
+            torch.testing.assert_close(together[f"members.{index}.{name}"], value, rtol=0, atol=0)
+
+
+def test_weights_of_too_few_networks_are_told_before_training(
+    potential: GNNLightningTrainer, tmp_path: Path, quick: None
+) -> None:
+    changes = {"training.initial_weights": str(potential.run.path), "model.ensemble": 4}
+    with pytest.raises(TrainingError, match=r"training\.initial_weights.*too few members"):
+        GNNLightningTrainer(manifest_in(tmp_path / "run", changes))
+
+
+def test_another_number_of_networks_than_was_trained_is_told(tmp_path: Path, quick: None) -> None:
+    manifest = manifest_in(tmp_path / "run", {"model.ensemble": 2, "training.epochs": 1})
+    GNNLightningTrainer(manifest).train()
+    changed = {"workspace": manifest["workspace"] | {"resume": True}, "model": manifest["model"] | {"ensemble": 3}}
+    again = GNNLightningTrainer(manifest | changed)
+    again.train()  # says that the run is finished
+    with pytest.raises(TrainingError, match=r"model\.ensemble.*another number of networks"):
+        again.evaluate("test")
+
+
 def test_late_fusion_has_forests_in_every_network(tmp_path: Path, quick: None) -> None:
     """A forest of its own beside each head of each network; the spread is that of both together."""
     fusion = {"features": "fractions", "fusion": "late", "n_trees": 5}
@@ -458,3 +502,20 @@ def test_the_gpu_list_is_divided_among_networks(
     monkeypatch.setitem(potential.training_manifest, "devices", [1, 3])
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7,6,5,4")
     assert [place["CUDA_VISIBLE_DEVICES"] for place in ensemble._places(potential, 3)] == ["6", "4"]
+
+
+def test_one_gpu_of_a_list_is_the_one_that_trains(
+    potential: GNNLightningTrainer, tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where there is but one in the list, or one network left: this process would take the first that it sees."""
+    trainer = GNNLightningTrainer(manifest_in(tmp_path / "run"))
+    given: list[Any] = []
+    monkeypatch.setattr(ensemble, "choose_accelerator", lambda choice: "cuda")
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setitem(trainer.training_manifest, "devices", [2])
+    monkeypatch.setattr(ensemble, "_train_in_processes", lambda members, places, size: given.append(places))
+    monkeypatch.setattr(MemberTrainer, "train", lambda self: given.append("here"))
+    monkeypatch.setattr(ensemble, "_assemble", lambda *_: None)
+    ensemble.train_members(trainer)
+    assert given == [[{"CUDA_VISIBLE_DEVICES": "2"}]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
@@ -55,10 +55,18 @@ def check_uncertainty(model: Model, training: Training) -> Iterator[Problem]:
     if samples and model.ensemble > 1:
         message = "are a second answer to what the members of an ensemble say already"
         yield Problem(f"{where}.dropout_samples", message, samples, remedy="Keep one of them.")
-    elif samples and not _has_dropout(model):
-        remedy = "Give model.options, a head or model.composition a dropout above 0, or train an ensemble."
-        message = "would all be the same: the network has no dropout"
-        yield Problem(f"{where}.dropout_samples", message, samples, "0", remedy)
+    elif samples and not _trunk_has_dropout(model):
+        without = [index for index, head in enumerate(model.heads) if not _has_dropout(head)]
+        if len(without) == len(model.heads):
+            remedy = "Give model.options, a head or model.composition a dropout above 0, or train an ensemble."
+            message = "would all be the same: the network has no dropout"
+            yield Problem(f"{where}.dropout_samples", message, samples, "0", remedy)
+            without = []
+        for index in without:  # it would say that it is sure, whatever the structure
+            if model.heads[index].get("loss") != "nll":
+                message = "is 0, so that samples of this head would all be the same"
+                remedy = "Give it a dropout above 0, and a hidden layer, or model.options one."
+                yield Problem(f"model.heads.{index}.dropout", message, remedy=remedy)
     if uncertainty.calibration == "none":
         return
     kinds = [head.get("type") == "classification" or head.get("loss") == "nll" for head in model.heads]
@@ -73,10 +81,14 @@ def check_uncertainty(model: Model, training: Training) -> Iterator[Problem]:
         yield Problem(f"{where}.calibration", message, uncertainty.calibration, remedy=remedy)
 
 
-def _has_dropout(model: Model) -> bool:
-    """Whether an option of the network's is a dropout; late fusion has no layers of its own to drop features of."""
+def _has_dropout(options: Mapping[str, Any]) -> bool:
+    """Whether an option is a dropout, of layers that there are."""
+    dropout = any("dropout" in name and value for name, value in options.items())
+    return dropout and options.get("num_hidden_layers") != 0
+
+
+def _trunk_has_dropout(model: Model) -> bool:
+    """Whether all heads see dropout; late fusion has no layers of its own to drop features of."""
     composition = model.composition
-    places: list[dict[str, Any]] = [model.options, *model.heads]
-    if composition is not None and composition.fusion != "late":
-        places.append({"dropout": composition.dropout})
-    return any("dropout" in name and value for options in places for name, value in options.items())
+    fused = composition is not None and composition.fusion != "late"
+    return (fused and _has_dropout(dict(composition or ()))) or _has_dropout(model.options)

@@ -71,6 +71,14 @@ def check_same_network(before: Mapping[str, Any] | None, spec: NetworkSpec | Non
     if not before or spec is None:
         return
     now = spec.to_dict()
+    if before.get("members", 1) != now["members"]:
+        raise TrainingError(
+            "the run has another number of networks",
+            where="model.ensemble",
+            value=now["members"],
+            allowed=repr(before.get("members", 1)),
+            remedy="Start a new run with workspace.resume: false.",
+        )
     for name in ("architecture", "options", "species", "precision", "split_depth", "composition"):
         # Checkpoints from before there was the one or the other have none of it.
         if (before.get(name) or 0) != (now[name] or 0):

@@ -8,6 +8,7 @@ several at a time, each by a process of its own, as many as `training.devices` s
 from __future__ import annotations
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -16,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +29,7 @@ from kimgnn.errors import TrainingError
 from kimgnn.files import atomic_write
 from kimgnn.models.checkpoint import ENTRY, load_checkpoint
 from kimgnn.models.ensemble import Ensemble
+from kimgnn.models.network import NetworkSpec
 from kimgnn.training.checkpoint_io import AtomicCheckpointIO
 from kimgnn.training.continuation import check_same_data, check_same_division, check_same_network
 from kimgnn.training.lightning_run import choose_accelerator
@@ -131,8 +133,9 @@ def train_members(ensemble: GNNLightningTrainer) -> bool:
     if len(left) < len(members):
         logger.info(f"{len(members) - len(left)} of {len(members)} networks are trained already.")
     places = _places(ensemble, len(left))
+    chosen = isinstance(ensemble.training_manifest["devices"], list)  # this process would take the first that it sees
     try:
-        if len(places) > 1:
+        if len(places) > 1 or (places and chosen):
             _train_in_processes(left, places, len(members))
         else:
             for member in left:
@@ -267,13 +270,16 @@ def _assemble(ensemble: GNNLightningTrainer, members: Sequence[Member]) -> None:
         TrainingError: A member was trained on other data, or is another network.
     """
     description, networks = ensemble._description(), []
+    spec: NetworkSpec = replace(ensemble.spec, members=1)  # type: ignore[type-var, assignment]
     for member in members:
         run = member.run
         if run is None:
             raise TrainingError("this network has no checkpoint", where=str(member.folder / member.name))
         trained = load_checkpoint(run.best)
         check_same_data(trained.data, description["data"])
-        check_same_network(trained.spec.to_dict(), ensemble.spec)
+        check_same_network(trained.spec.to_dict(), spec)
+        if _same_but_for_rounding(trained.spec.to_dict(), spec.to_dict()):
+            trained.network.spec = spec
         networks.append(trained.network)
     state = Ensemble(networks).state_dict()
     content = {
@@ -281,3 +287,14 @@ def _assemble(ensemble: GNNLightningTrainer, members: Sequence[Member]) -> None:
         "state_dict": {f"potential.network.{name}": value for name, value in state.items()},
     }
     AtomicCheckpointIO().save_checkpoint(content, ensemble.run.best)
+
+
+def _same_but_for_rounding(one: Any, other: Any) -> bool:
+    """Return whether plain values are the same; numbers that are fitted end otherwise on another number of threads."""
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9)
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(_same_but_for_rounding(one[key], other[key]) for key in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(_same_but_for_rounding, one, other))
+    return bool(one == other)

@@ -303,6 +303,9 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
     def _get_pl_trainer(self) -> Trainer:
         training = self.training_manifest
         mixed, accelerator = training["mixed_precision"], choose_accelerator(training["accelerator"])
+        devices = training["devices"]
+        if self._is_ensemble:  # here only predictions are made
+            devices = devices[:1] if isinstance(devices, list) and accelerator == "cuda" else 1
         check_device(mixed, accelerator)
         with calm():
             trainer = Trainer(
@@ -310,7 +313,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 max_epochs=training["epochs"],
                 accelerator=accelerator,
                 strategy=training["strategy"],
-                devices=1 if self._is_ensemble else training["devices"],
+                devices=devices,
                 num_nodes=int(os.environ.get("SLURM_JOB_NUM_NODES", 1)),
                 callbacks=self.callbacks,
                 plugins=[AtomicCheckpointIO(), *([ScaledLoss()] if mixed == "fp16" else [])],
@@ -607,7 +610,9 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             set_composition(self.model, self.splits["train"])
             check_late_fusion(self.model, self.splits["train"], self.splits["validation"])
             if weights := self.training_manifest["initial_weights"]:
-                self.model = take_up(weights, self.spec, self.member)
+                # Of an ensemble the last one, so that it is told now if there are too few.
+                last = self.model_manifest["ensemble"] - 1
+                self.model = take_up(weights, self.spec, max(self.member, last))
                 self.spec = self.model.spec
             if self._is_ensemble:  # the one that was built said what is wrong with all of them
                 self.spec = replace(self.spec, members=self.model_manifest["ensemble"])
@@ -659,6 +664,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
                 self.dataset_manifest["path"],
                 self.current["dataset_hash"],
                 [name for name, part in self.splits.items() if part and not self.indices[name]],
+                {task.target for task in tasks_of(self.model_manifest["heads"]) if task.transform == "log10"},
             ),
         }
 

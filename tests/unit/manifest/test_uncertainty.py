@@ -51,6 +51,9 @@ def test_the_block_is_filled() -> None:
     assert plain["uncertainty"] == {"dropout_samples": 30, "calibration": None, "level": 0.9}
 
 
+GAP = {"type": "property", "target": "gap"}
+
+
 @pytest.mark.parametrize("place", ["head", "option", "composition"])
 def test_dropout_may_be_anywhere_in_the_network(place: str) -> None:
     model: dict[str, Any] = {"uncertainty": {"dropout_samples": 10}}
@@ -74,6 +77,16 @@ def test_dropout_may_be_anywhere_in_the_network(place: str) -> None:
             {"composition": {"fusion": "late", "dropout": 0.5}, "uncertainty": {"dropout_samples": 10}},
             None,
             "the network has no dropout",
+        ),
+        (
+            {"heads": [GAP | {"dropout": 0.1, "num_hidden_layers": 0}], "uncertainty": {"dropout_samples": 10}},
+            None,
+            "the network has no dropout",
+        ),
+        (
+            {"heads": [GAP | {"dropout": 0.1}, {"type": "energy"}], "uncertainty": {"dropout_samples": 10}},
+            None,
+            "model.heads.1.dropout: is 0, so that samples of this head would all be the same",
         ),
         ({"ensemble": 2, "uncertainty": {"dropout_samples": 10}}, None, "Keep one of them"),
         ({"uncertainty": {"level": 0.8}}, None, "nothing to calibrate"),
