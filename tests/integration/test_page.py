@@ -244,6 +244,13 @@ def test_a_structure_is_drawn_and_predicted(opened: Open, url: str) -> None:
     assert page.locator("article[aria-label='crystals'] svg.strip rect.bars").count() > 10
 
 
+def test_an_axis_of_a_logarithm_stays_one_where_the_error_bar_passes_zero(opened: Open, url: str) -> None:
+    """Else the bars of labels over many decades would be one."""
+    number = {"value": 5.0, "deviation": 6.0, "logarithmic": True, "known": {"min": 1.0, "max": 1e6}}
+    axis = opened(url).evaluate("async (number) => (await import('/static/strip.js')).axisOf([number])", number)
+    assert axis == pytest.approx([1 / 1.1, 1.1e6, True])
+
+
 def test_the_session_is_taken_away_with_every_digit(opened: Open, url: str) -> None:
     """CSV and JSON have the columns of `kimgnn predict`, the model's name, and the numbers of the client, exactly."""
     page = opened(url)

@@ -8,7 +8,7 @@ than the loneliest of their compositions is from the next.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,12 +36,16 @@ LABELS: Final = "labels"
 """Keys of a summary."""
 
 
-def summary(species: Iterable[Sequence[str]], labels: Mapping[str, NDArray[np.float64]]) -> dict[str, Any]:
+def summary(
+    species: Iterable[Sequence[str]], labels: Mapping[str, NDArray[np.float64]], logarithmic: Collection[str] = ()
+) -> dict[str, Any]:
     """Return what is kept of training data: plain values.
 
     Args:
         species: Chemical symbols of each structure.
         labels: Name -> all values of a label; NaN where it is missing.
+        logarithmic: Names of those, above 0, of which the logarithm is learned: the bins of their histograms are evenly
+            wide in it.
 
     Returns:
         ``structures``: how many; ``elements``: in how many of them each is; ``compositions``: reduced formulas, `KEPT`
@@ -64,7 +68,9 @@ def summary(species: Iterable[Sequence[str]], labels: Mapping[str, NDArray[np.fl
         ELEMENTS: dict(sorted(elements.items())),
         COMPOSITIONS: kept,
         SPACING: _Compositions.of(kept).spacing(),
-        LABELS: {name: _told_of(values) for name, values in labels.items() if np.isfinite(values).any()},
+        LABELS: {
+            name: _told_of(values, name in logarithmic) for name, values in labels.items() if np.isfinite(values).any()
+        },
     }
 
 
@@ -137,9 +143,12 @@ class _Compositions:
         return largest
 
 
-def _told_of(values: NDArray[np.float64]) -> dict[str, Any]:
+def _told_of(values: NDArray[np.float64], logarithmic: bool) -> dict[str, Any]:
     there = values[np.isfinite(values)]
-    counts, edges = np.histogram(there, BINS)
+    counts, edges = np.histogram(np.log10(there) if logarithmic else there, BINS)
+    if logarithmic:
+        edges = 10.0**edges
+        edges[0], edges[-1] = min(edges[0], there.min()), max(edges[-1], there.max())  # which rounding left outside
     return {
         "count": len(there),
         "min": float(there.min()),

@@ -36,6 +36,9 @@ TEXT: Final = {"text/plain": None, "chemical/x-cif": "cif", "chemical/x-poscar":
 
 JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{32}")
 
+MOST: Final = 2**31 - 1
+"""Entries of a job that can be counted: SQLite knows no larger numbers than 2**63."""
+
 SHOWN: Final = 50
 """Problems that an answer lists."""
 
@@ -184,8 +187,10 @@ def _add_jobs(app: FastAPI, service: Service) -> None:
     )
     async def get_job(
         id: str,
-        offset: Annotated[int, Query(ge=0, description="Entry to begin with.")] = 0,
-        limit: Annotated[int | None, Query(ge=0, description="Entries, at most; 0 for the status alone.")] = None,
+        offset: Annotated[int, Query(ge=0, le=MOST, description="Entry to begin with.")] = 0,
+        limit: Annotated[
+            int | None, Query(ge=0, le=MOST, description="Entries, at most; 0 for the status alone.")
+        ] = None,
     ) -> Response:
         found = _known(await service.jobs.find(id) if JOB_ID.fullmatch(id) else None, id)
         results = await service.jobs.results(id, offset, -1 if limit is None else limit)

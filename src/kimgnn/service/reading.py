@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import ase
 import numpy as np
+from pydantic_core import from_json
 
 from kimgnn.data.parsing import is_cif, parse_structure
 from kimgnn.data.structure_files import read_structure_stream
@@ -27,6 +27,13 @@ DENSEST: Final = 1.0
 
 FARTHEST: Final = 1e5
 """Å, of a position or a cell vector."""
+
+
+COUNTS_BEGIN, COUNTS_END = 5, 25
+"""Lines of a POSCAR, from 0, in which numbers of atoms may stand: up to ten with symbols, and as many with numbers."""
+
+ENORMOUS: Final = 10**9
+"""Atoms: how many more does not matter."""
 
 
 class Read(NamedTuple):
@@ -56,9 +63,14 @@ def read_given(given: Given, max_atoms: int, max_frames: int) -> list[Read]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            for size in _sizes(given):
+            sizes = list(_sizes(given))
+            for size in sizes:
                 _require(size, max_atoms, "the structure has too many atoms", "atoms")
+            if given.format == "extxyz":
+                _require(len(sizes), max_frames, "there are too many structures", "structures")
             frames = READERS[given.format](given.data)
+            if not frames:
+                raise DataError("there is no structure in it")
         except DataError as error:
             where = given.identifier
             problems = [
@@ -142,19 +154,32 @@ def _sizes(given: Given) -> Iterator[int]:
     if not isinstance(data, str):
         yield from sizes_in(data)
         return
-    lines = data.splitlines()
+    lines = data.split("\n")  # as the readers do: splitlines knows more ends of lines
     if given.format == "extxyz":
         line = 0
         while line < len(lines) and lines[line].strip().isdigit():
             count = int(lines[line].strip()[:20])
             yield count
             line += count + 2
-    elif given.format == "poscar":  # the numbers of atoms stand in the sixth or seventh line
-        for counts in (entry.split() for entry in lines[5:7]):
-            if counts and all(count.isdigit() for count in counts):
-                yield sum(int(count[:20]) for count in counts)
+    elif given.format == "poscar":
+        yield from _counts_of_poscar(data)
     elif given.format == "cif":
         yield _sites_of_cif(lines)
+
+
+def _counts_of_poscar(text: str) -> Iterator[int]:
+    """Yield the sums of the integers with which lines begin in which pymatgen may look for numbers of atoms."""
+    begin = text.lstrip()
+    if "\n" in text[: len(text) - len(begin)]:
+        begin = "\n" + begin  # an empty comment
+    for line in begin.split("\n", COUNTS_END)[COUNTS_BEGIN:COUNTS_END]:
+        total = 0
+        for word in line.partition("#")[0].split():
+            try:
+                total += min(max(int(word), 0), ENORMOUS)  # "+5" and "1_000" are integers too
+            except ValueError:
+                break
+        yield total
 
 
 def _sites_of_cif(lines: list[str]) -> int:
@@ -206,8 +231,8 @@ def _json(read: Callable[[Any], list[ase.Atoms]]) -> Callable[[Any], list[ase.At
     def from_data(data: Any) -> list[ase.Atoms]:
         if isinstance(data, str):
             try:
-                data = json.loads(data)
-            except (ValueError, RecursionError) as error:
+                data = from_json(data)  # as a body is read: json would take half of a surrogate pair for text
+            except ValueError as error:
                 raise DataError(f"is not JSON ({error})") from error
         return read(data)
 

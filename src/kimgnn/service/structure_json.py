@@ -54,7 +54,10 @@ def from_ase(content: Any) -> list[ase.Atoms]:
     if isinstance(content, Mapping) and "numbers" in content:
         return [_atoms(content)]
     if isinstance(content, Mapping) and isinstance(content.get("ids"), list):
-        return [_atoms(content.get(str(identifier))) for identifier in content["ids"]]
+        names = [str(identifier) for identifier in content["ids"]]
+        if len(set(names)) < len(names):  # else a short text could be any number of structures
+            raise DataError("an id is there twice", where="ids", remedy="Give each structure once.")
+        return [_atoms(content.get(name)) for name in names]
     raise DataError("is not ASE's JSON of a structure", allowed=ASE)
 
 

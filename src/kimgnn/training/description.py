@@ -1,7 +1,7 @@
 """What a checkpoint and an exported model say about the data: plain values."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -34,7 +34,11 @@ FILE_HASHES = "file_hashes"
 
 
 def describe_data(
-    splits: Mapping[str, Sequence[Configuration]], source: Any, digest: str, own_files: Sequence[str] = ()
+    splits: Mapping[str, Sequence[Configuration]],
+    source: Any,
+    digest: str,
+    own_files: Sequence[str] = (),
+    logarithmic: Collection[str] = (),
 ) -> dict[str, Any]:
     """Return source, hashes and label counts of the data, and what `kimgnn.export.portable_model` looks for.
 
@@ -43,11 +47,12 @@ def describe_data(
         source: The manifest's ``dataset.path``.
         digest: `dataset_hash` of those from there.
         own_files: Splits that were read from elsewhere.
+        logarithmic: Targets of which the logarithm is learned.
     """
     data: dict[str, Any] = {"source": source, "hash": digest}
     data[FILE_HASHES] = {name: dataset_hash(splits[name]) for name in own_files}
     data[ELEMENTS] = trained = species_of(splits["train"])
-    data[SUMMARY] = summary((item.species for item in splits["train"]), _labels(splits["train"]))
+    data[SUMMARY] = summary((item.species for item in splits["train"]), _labels(splits["train"]), logarithmic)
     for name, configurations in splits.items():
         if configurations:
             counts = label_counts(configurations) | target_counts(configurations)

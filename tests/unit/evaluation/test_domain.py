@@ -27,6 +27,23 @@ def test_a_summary_counts_elements_and_compositions_once() -> None:
     assert json.loads(json.dumps(found)) == found
 
 
+def test_of_a_logarithm_the_bins_are_evenly_wide_in_it() -> None:
+    """On a linear axis, one outlier leaves all other values in the first bin."""
+    values = np.append(np.geomspace(1.0, 100.0, 200), [1e6, np.nan])
+    found = summary(PEROVSKITES, {"modulus": values, "gap": values, "one": np.array([3.0])}, ["modulus", "one"])
+    told = found["labels"]["modulus"]
+    edges, counts = np.array(told["histogram"]["edges"]), np.array(told["histogram"]["counts"])
+    assert np.diff(np.log10(edges)) == pytest.approx(6 / 20)  # decades, in 20 bins
+    assert (edges[0], edges[-1], told["min"], told["max"]) == pytest.approx((1.0, 1e6, 1.0, 1e6))
+    assert edges[0] <= told["min"]
+    assert edges[-1] >= told["max"]
+    assert counts.sum() == 201
+    assert counts.max() < 40  # 0.3 of two decades with 200 values
+    assert max(found["labels"]["gap"]["histogram"]["counts"]) == 200
+    one = found["labels"]["one"]["histogram"]["edges"]
+    assert one[0] < 3.0 < one[-1]
+
+
 def test_structures_of_the_training_set_are_not_told_of() -> None:
     domain = Domain(summary(PEROVSKITES, {}))
     for symbols in PEROVSKITES:

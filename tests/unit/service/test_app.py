@@ -251,6 +251,8 @@ def test_bad_parameters_of_a_job_are_told(with_service: With) -> None:
         assert answer.status_code == 422
         assert [problem["where"] for problem in answer.json()["error"]["problems"]] == ["query.offset", "query.limit"]
         assert (await client.get("/predict")).status_code == 405
+        job = (await client.post("/jobs", json=of_ase(ASE))).json()["id"]
+        assert (await client.get(f"/jobs/{job}?offset={10**20}&limit={10**20}")).status_code == 422
 
     with_service(test)
 

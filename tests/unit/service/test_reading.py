@@ -80,6 +80,9 @@ def test_frames_are_numbered_and_states_given_to_each() -> None:
         ("ase", DATA["ase"] | {"cell": np.zeros((3, 3)).tolist()}, "no volume"),
         ("ase", DATA["ase"] | {"cell": np.full((3, 3), float("nan")).tolist()}, "NaN or infinite"),
         ("ase", {"numbers": [], "positions": []}, "no atoms"),
+        ("ase", {"ids": []}, "there is no structure"),
+        ("ase", {"ids": [1, "1"], "1": DATA["ase"]}, "an id is there twice"),
+        ("pymatgen", json.dumps(DATA["pymatgen"]).replace("Si", "\\ud800"), "is not JSON"),
     ],
 )
 def test_bad_input_is_told(format_name: str, data: Any, part: str) -> None:
@@ -100,6 +103,11 @@ HUGE_EXTXYZ = f"{100_000}\n\n" + "C 0.0 0.0 0.0\n" * 100_000
         ("extxyz", "9" * 5000 + "\n"),
         ("poscar", POSCAR.replace("1 1\nD", "100000 1\nD")),
         ("poscar", POSCAR.replace("1 1\nD", f"{10**30} 1\nD")),
+        ("poscar", POSCAR.replace("1 1\nD", "10000000 1  # atoms\nD")),
+        ("poscar", POSCAR.replace("1 1\nD", "1_000_0000 +1\nD")),
+        ("poscar", POSCAR.replace("carbide", "\x0bcarbide").replace("1 1\nD", "10000000 1\nD")),
+        ("poscar", "\n\n\n" + POSCAR[POSCAR.index("\n") + 1 :].replace("1 1\nD", "10000000 1\nD")),
+        ("poscar", POSCAR.replace("Si C\n1 1\n", "Si\nC\nC\n1\n1\n10000000\n")),
         ("ase", {"numbers": [6] * 100_000, "positions": [[0, 0, 0]] * 100_000}),
         ("ase", {"numbers": {"__ndarray__": [[100_000], "int64", [6] * 100_000]}, "positions": []}),
         ("pymatgen", {"sites": [{}] * 100_000}),

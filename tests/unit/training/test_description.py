@@ -1,9 +1,12 @@
 """What a checkpoint says of the data."""
 
 import numpy as np
+import pytest
 from kliff.dataset import Configuration
 
+from kimgnn.evaluation.domain import SUMMARY
 from kimgnn.training.description import dataset_hash, describe_data
+from kimgnn.transforms.graph import TARGETS
 
 
 def configuration(symbols, energy=None):
@@ -21,6 +24,16 @@ def test_elements_and_samples_are_those_that_were_trained_on():
     assert data["elements"] == ["C", "Si"]
     assert [sample["symbols"] for sample in data["samples"]] == [["C", "C"]]
     assert data["structure"]["symbols"] == ["Si"]
+
+
+def test_the_histogram_of_a_target_of_which_the_logarithm_is_learned_has_its_bins():
+    part = [configuration(["Si"], -1.0) for _ in range(3)]
+    for item, value in zip(part, (1.0, 10.0, 1e20), strict=True):
+        item.metadata[TARGETS] = {"modulus": np.array([value])}
+    splits = {"train": part, "validation": [], "test": []}
+    told = describe_data(splits, "a.xyz", "digest", logarithmic={"modulus"})[SUMMARY]["labels"]["modulus"]
+    assert told["histogram"]["edges"] == pytest.approx(np.logspace(0, 20, 21))
+    assert told["histogram"]["counts"] == [1, 1, *[0] * 17, 1]
 
 
 def test_hashes_of_files_of_their_own():

@@ -13,10 +13,11 @@ export function axisOf(shownOnes) {
     ...(interval ?? []),
     ...rangeOf(known),
   ]);
-  const finite = ends.filter(Number.isFinite);
+  // Of a logarithm, a value less its deviation may be below zero: the axis ends before.
+  const logarithmic = shownOnes.some(({ logarithmic, value }) => logarithmic && !(value <= 0));
+  const finite = ends.filter((end) => Number.isFinite(end) && (!logarithmic || end > 0));
   if (new Set(finite).size < 2) return null; // one number has no place on an axis
   const [low, high] = [Math.min(...finite), Math.max(...finite)];
-  const logarithmic = shownOnes.some(({ logarithmic }) => logarithmic) && low > 0;
   const room = logarithmic ? 1.1 : 0.05 * (high - low);
   if (logarithmic) return [low / room, high * room, true];
   // What is never negative starts at zero, not below.
