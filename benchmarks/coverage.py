@@ -8,7 +8,7 @@ together, draw new calibration and test sets of the same sizes, and calibrate an
 
 from __future__ import annotations
 
-import sys
+import argparse
 import warnings
 from collections.abc import Mapping
 from dataclasses import fields, replace
@@ -124,6 +124,6 @@ def main(runs: list[Path]) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
-        raise SystemExit(__doc__)
-    main([Path(argument) for argument in sys.argv[1:]])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="a run directory")
+    main(parser.parse_args().runs)

@@ -51,7 +51,7 @@ CASES = {
     "unknown block": (
         {"trainig": {}},
         "trainig: unknown block. Allowed: workspace, dataset, transforms, model, training, "
-        "export, tuning. Did you mean 'training'?",
+        "export, tuning, active. Did you mean 'training'?",
     ),
     "missing dataset": ({"dataset": None}, "dataset: this block is missing."),
     "missing model": ({"model": None}, "model: this block is missing."),
