@@ -1,5 +1,5 @@
 # Every target sets the checkout up first; that takes minutes once, and a second afterwards.
-.PHONY: demo test slow check schema setup clean
+.PHONY: demo test slow fuzz check schema setup clean
 PYTHON_RUN := .venv/bin/python -m
 
 demo: setup  ## label silicon, train SchNet, export, and run it in ASE and LAMMPS
@@ -10,6 +10,9 @@ test: setup  ## unit and integration tests, in two processes of one thread each
 
 slow: setup  ## the tests that take minutes each
 	$(PYTHON_RUN) pytest -m slow
+
+fuzz: setup  ## the tests of drawn examples, with examples not drawn before
+	OMP_NUM_THREADS=1 $(PYTHON_RUN) pytest -n 2 --dist loadfile -m "hypothesis and not slow" --hypothesis-profile=fuzz
 
 check: setup  ## style, types, and who imports whom
 	$(PYTHON_RUN) ruff check .

@@ -13,9 +13,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+# The suite draws the same examples every time; `make fuzz` draws new ones.
+settings.register_profile("fuzz", deadline=None, print_blob=True)
+settings.register_profile("suite", deadline=None, derandomize=True)
+settings.load_profile("suite")
 
 
 def _missing() -> dict[str, str]:

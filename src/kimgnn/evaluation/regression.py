@@ -13,6 +13,9 @@ from kimgnn.evaluation.metrics import Measure, Parity, with_unit
 if TYPE_CHECKING:
     from kimgnn.models.tasks import Task
 
+SAME = 1e-100
+"""Labels this close are the same in any unit: errors divided by the square of a smaller spread overflow."""
+
 
 @dataclass(frozen=True)
 class Regression:
@@ -109,11 +112,9 @@ class Regression:
         return sums[self.component] / counts[self.component]
 
     def _constant(self) -> bool:
-        """Whether the labels of every component are all the same, or differ by less than a square can hold."""
-        if not np.any((self._compared - self._centre()) ** 2):
-            return True
-        # The mean of equal numbers may differ from them by a rounding error.
-        return all(np.ptp(self._compared[self.component == index]) == 0 for index in np.unique(self.component))
+        """Whether the labels of every component are all the same, or differ by less than `SAME`."""
+        spans = (np.ptp(self._compared[self.component == index]) for index in np.unique(self.component))
+        return all(span <= SAME for span in spans)
 
     def _not_positive(self) -> bool:
         return bool((self.reference <= 0).any() or (self.predicted <= 0).any())

@@ -53,6 +53,14 @@ def test_scalar_errors_are_those_of_scikit_learn(pairs):
         assert found["r2"] == pytest.approx(sklearn_metrics.r2_score(reference, predicted), rel=1e-6, abs=1e-9)
 
 
+@pytest.mark.parametrize("spread", [5e-324, 1e-200, 4.2404323598704626e-153, 1e-101])
+def test_labels_that_differ_by_less_than_a_quotient_can_hold_are_constant(spread):
+    """R² of such labels would overflow; it is left out, with the reason."""
+    found = scalars([0.0, spread], [0.0, 41.0])
+    assert set(found.metrics()) == {"mae", "rmse", "count"}
+    assert found.undefined() == dict.fromkeys(("r2", "mad_ratio"), "all labels are the same")
+
+
 def test_predicting_the_mean_has_a_mad_ratio_of_one_and_no_r2():
     """MAE over the mean absolute deviation is 1, R² is 0: the scale on which a model is judged."""
     found = scalars([0.0, 1.0, 5.0], [2.0, 2.0, 2.0]).metrics()
