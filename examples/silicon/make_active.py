@@ -3,7 +3,8 @@
     python examples/silicon/make_active.py [FOLDER]
 
 `active_seeds.extxyz`: the crystal at eight volumes in cells of 8 and 16 atoms, a vacancy, three surfaces; no labels.
-`active_train.txt`: eight rattled crystals of `silicon.extxyz`, by their indices.
+`active_train.txt`: forty crystals of at most 16 atoms of `silicon.extxyz`, by their indices: strained, rattled, and of
+molecular dynamics. No vacancy, and no surface.
 `active_test.txt`: 24 of its strained, rattled, vacancy, surface and molecular-dynamics structures each, at random.
 """
 
@@ -22,7 +23,9 @@ from kimgnn.files import atomic_write
 
 HERE = Path(__file__).parent
 KINDS = ("strained", "rattled", "vacancy", "surface", "md")
-N_TRAIN, N_TEST = 8, 24
+TRAIN = {"strained": 16, "rattled": 16, "md": 8}
+MAX_TRAIN_ATOMS = 16
+N_TEST = 24
 
 
 def seeds() -> list[Atoms]:
@@ -44,14 +47,20 @@ def seeds() -> list[Atoms]:
     return [Atoms(a.numbers, a.positions, cell=a.cell, pbc=True, info={"config_type": kind}) for kind, a in found]
 
 
+def _small(indices: np.ndarray, is_small: np.ndarray) -> np.ndarray:
+    return indices[is_small[indices]]
+
+
 def main(folder: Path) -> None:
     """Write the three files."""
-    kinds = np.array([frame.info["config_type"] for frame in ase.io.read(HERE / "silicon.extxyz", index=":")])
+    frames = ase.io.read(HERE / "silicon.extxyz", index=":")
+    kinds = np.array([frame.info["config_type"] for frame in frames])
+    is_small = np.array([len(frame) <= MAX_TRAIN_ATOMS for frame in frames])
     rng = np.random.default_rng(2024)
     drawn = {kind: rng.permutation(np.flatnonzero(kinds == kind)) for kind in KINDS}
     parts = {
         "active_test.txt": np.concatenate([members[:N_TEST] for members in drawn.values()]),
-        "active_train.txt": drawn["rattled"][N_TEST : N_TEST + N_TRAIN],
+        "active_train.txt": np.concatenate([_small(drawn[kind][N_TEST:], is_small)[:n] for kind, n in TRAIN.items()]),
     }
     with atomic_write(folder / "active_seeds.extxyz") as file:
         ase.io.write(file, seeds(), format="extxyz")
