@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from kimgnn.evaluation.calibration import Calibration, fit_calibration, normal_quantile
+from kimgnn.evaluation.calibrated import Calibration
+from kimgnn.evaluation.calibration import fit_calibration, normal_quantile
 from kimgnn.evaluation.heads import compare_heads
 from kimgnn.evaluation.regression import Regression
 from kimgnn.evaluation.sampling import predict_as_asked

@@ -11,19 +11,21 @@ then kills it in the middle of a job and counts what comes of it.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import csv
 import gzip
 import io
 import json
 import os
 import re
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from collections.abc import Sequence
+from itertools import cycle
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,6 +34,7 @@ import numpy as np
 
 CLIENTS = 32
 ROUNDS = 5
+LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
 def requests_of(path: Path, format_name: str, count: int) -> list[bytes]:
@@ -101,66 +104,103 @@ class Service:
         return total / 1024
 
 
-async def ask(streams: tuple, request: bytes) -> bytes:
-    """Send a request and return the answer's body; anything but 200 is an error."""
-    reader, writer = streams
-    writer.write(request)
-    head = await reader.readuntil(b"\r\n\r\n")
-    body = await reader.readexactly(int(re.findall(rb"content-length: (\d+)", head.lower())[0]))
-    if not head.startswith(b"HTTP/1.1 200"):
-        raise RuntimeError((head + body).decode())
-    return body
+class Connection:
+    """A client's connection, which sends a request and notices when all of its answer is there.
+
+    It shares the machine with the service, so it does no more than that: no streams, no coroutines.
+    """
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.since = 0.0
+        self._answer = b""
+        self._length = 0
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def send(self, request: bytes, since: float) -> None:
+        """Send a request, whose latency counts from a time."""
+        self.since = since
+        self.socket.sendall(request)
+
+    def answered(self) -> bool:
+        """Take what came, and return whether it ends the answer; anything but 200 is an error."""
+        came = self.socket.recv(65536)
+        if not came:
+            raise RuntimeError("the service closed a connection on which it was asked")
+        self._answer += came
+        if not self._length:
+            head = self._answer.find(b"\r\n\r\n")
+            if head < 0:
+                return False
+            if not self._answer.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(self._answer.decode())
+            self._length = head + 4 + int(LENGTH.search(self._answer, 0, head)[1])
+        if len(self._answer) < self._length:
+            return False
+        self._answer, self._length = b"", 0
+        return True
 
 
-async def closed(port: int, requests: Sequence[bytes], seconds: float, clients: int) -> tuple[float, list[float]]:
+def closed(port: int, requests: Sequence[bytes], seconds: float, clients: int) -> tuple[float, list[float]]:
     """Return answers a second and latencies of clients who wait for an answer before they ask again."""
     latencies: list[float] = []
-    end = time.perf_counter() + seconds
+    turn = cycle(requests)
+    poll = selectors.DefaultSelector()
+    began = time.perf_counter()
+    for _ in range(clients):
+        connection = Connection(port)
+        poll.register(connection, selectors.EVENT_READ)
+        connection.send(next(turn), time.perf_counter())
+    waiting = clients
+    while waiting:
+        for key, _ in poll.select():
+            connection = key.fileobj
+            if connection.answered():
+                now = time.perf_counter()
+                latencies.append(now - connection.since)
+                if now - began < seconds:
+                    connection.send(next(turn), now)
+                else:
+                    waiting -= 1
+    return len(latencies) / (time.perf_counter() - began), latencies
 
-    async def client(number: int) -> None:
-        streams = await asyncio.open_connection("127.0.0.1", port)
-        while (began := time.perf_counter()) < end:
-            await ask(streams, requests[(number + len(latencies)) % len(requests)])
-            latencies.append(time.perf_counter() - began)
-        streams[1].close()
 
-    await asyncio.gather(*map(client, range(clients)))
-    return len(latencies) / seconds, latencies
-
-
-async def opened(port: int, requests: Sequence[bytes], seconds: float, rate: float) -> list[float]:
+def opened(port: int, requests: Sequence[bytes], seconds: float, rate: float) -> list[float]:
     """Return latencies of requests that come at random times, so many a second, answered or not."""
     rng = np.random.default_rng(0)
-    due = np.cumsum(rng.exponential(1 / rate, int(rate * seconds)))
-    idle: list[tuple] = []
+    due = np.cumsum(rng.exponential(1 / rate, int(rate * seconds))).tolist()
+    turn = cycle(requests)
+    poll = selectors.DefaultSelector()
+    idle: list[Connection] = []
     latencies: list[float] = []
     began = time.perf_counter()
-
-    async def one(number: int) -> None:
-        while idle and idle[-1][0].at_eof():  # the service closes what is idle for long
-            idle.pop()
-        streams = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
-        await ask(streams, requests[number % len(requests)])
-        latencies.append(time.perf_counter() - began - due[number])
-        idle.append(streams)
-
-    tasks = []
-    for number, moment in enumerate(due):
-        if (wait := moment - (time.perf_counter() - began)) > 0:
-            await asyncio.sleep(wait)
-        tasks.append(asyncio.create_task(one(number)))
-    await asyncio.gather(*tasks)
+    sent = 0
+    while len(latencies) < len(due):
+        while sent < len(due) and due[sent] <= time.perf_counter() - began:
+            if not idle:
+                idle.append(Connection(port))
+                poll.register(idle[-1], selectors.EVENT_READ)
+            idle.pop().send(next(turn), began + due[sent])
+            sent += 1
+        patience = max(0.0, due[sent] - (time.perf_counter() - began)) if sent < len(due) else None
+        for key, _ in poll.select(patience):
+            connection = key.fileobj
+            if connection in idle:  # the service closes what is idle for long
+                poll.unregister(connection)
+                idle.remove(connection)
+            elif connection.answered():
+                latencies.append(time.perf_counter() - connection.since)
+                idle.append(connection)
     return latencies
 
 
 def in_process(function, *arguments):
-    """Return what a coroutine returns in another process."""
+    """Return what a function returns in another process."""
     with get_context("spawn").Pool(1) as pool:
-        return pool.apply(_run, (function, arguments))
-
-
-def _run(function, arguments):
-    return asyncio.run(function(*arguments))
+        return pool.apply(function, arguments)
 
 
 def throughput(model: str, requests: Sequence[bytes], seconds: float, folder: Path) -> dict:

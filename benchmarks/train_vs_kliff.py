@@ -5,8 +5,9 @@ Same network with the same weights, same structures, same loss, one run on one m
     python benchmarks/train_vs_kliff.py --cutoff 4.0
 
 Each trainer runs in processes of its own (KLIFF's needs `pytorch_lightning` alone, ours runs on `lightning`), one after
-the other, round after round. Ours runs as it is, with tables in training steps (`training.tabulate`), and both in
-single precision, which KLIFF refuses: its double precision stands beside these too. Steps are timed from the end of
+the other, round after round. Ours runs as it is, with tables in training steps (`training.tabulate`), with these and
+compiled (`training.compile`), and all in single precision, which KLIFF refuses: its double precision stands beside
+these too. Steps are timed from the end of
 one batch to the end of the next inside each trainer's own loop. Memory is that of the training process; KLIFF's has a
 worker besides, which it cannot go without, and which is not counted.
 """
@@ -132,7 +133,9 @@ def run_kliff(folder: Path, cutoff: float, layers: int, batch: int) -> object:
     return record
 
 
-def run_kimgnn(folder: Path, cutoff: float, layers: int, batch: int, tabulate: bool, precision: str) -> object:
+def run_kimgnn(
+    folder: Path, cutoff: float, layers: int, batch: int, choices: dict[str, bool], precision: str
+) -> object:
     """Train with ours."""
     import lightning.pytorch as pl
 
@@ -146,7 +149,7 @@ def run_kimgnn(folder: Path, cutoff: float, layers: int, batch: int, tabulate: b
         "heads": [{"type": "energy", "reference_energies": "none", "scale": 1.0}],
         "precision": precision,
     }
-    manifest["training"]["tabulate"] = tabulate
+    manifest["training"] |= choices
     trainer = GNNLightningTrainer(manifest)
     trainer.pl_model.potential.network.load_state_dict(schnet(cutoff, layers=layers).state_dict())
     record = recorder(pl.Callback)
@@ -161,16 +164,21 @@ def median_step(times: list[float], steps: int) -> float:
 
 
 KLIFF = "KLIFF's trainer, double"
-OURS = {"kimgnn's trainer": False, "kimgnn's trainer, tables": True}
-"""Name -> whether tables are used."""
+OURS = {
+    "kimgnn's trainer": {},
+    "kimgnn's trainer, tables": {"tabulate": True},
+    "kimgnn's trainer, compiled": {"compile": True},
+    "kimgnn's trainer, tables, compiled": {"tabulate": True, "compile": True},
+}
+"""Name -> the choices of the block `training`."""
 
 LOSSES = {"double": 1e-9, "single": 1e-4}
 """How far apart losses at the first step may be, of the loss."""
 
 SIDES = {KLIFF: run_kliff} | {
-    f"{name}, {precision}": partial(run_kimgnn, tabulate=tabulate, precision=precision)
+    f"{name}, {precision}": partial(run_kimgnn, choices=choices, precision=precision)
     for precision in LOSSES
-    for name, tabulate in OURS.items()
+    for name, choices in OURS.items()
 }
 """What is compared -> what runs it."""
 

@@ -6,8 +6,8 @@ SchNet learns energies and forces of 64-atom silicon cells (5 Å, three interact
 manifests/mlearn_si_schnet.yaml has it), CGCNN a property of 5-atom perovskites (8 Å, 12 neighbours, three convolutions,
 96 channels, as manifests/perov5_cgcnn.yaml). The structures are made up: what a step costs does not depend on labels.
 A step is a batch from the loader, the loss, its gradient and the optimizer; the graphs are in memory. "SchNet tables"
-is SchNet with training.tabulate. All batch sizes and precisions of a network take turns; memory is that of a process
-of its own, its imports included.
+is SchNet with training.tabulate, "SchNet tables compiled" with training.compile too. All batch sizes and precisions of
+a network take turns; memory is that of a process of its own, its imports included.
 """
 
 from __future__ import annotations
@@ -46,7 +46,8 @@ def manifest(network: str, data: Path, batch_size: int, precision: str) -> dict[
             "training": {
                 "loss": {"weights": {"energy": 1.0, "forces": 10.0}},
                 "optimizer": {"name": "Adam", "learning_rate": 1e-4},
-                "tabulate": network == "SchNet tables",
+                "tabulate": "tables" in network,
+                "compile": "compiled" in network,
                 "batch_size": batch_size,
                 "epochs": 1,
                 "accelerator": "cpu",
@@ -72,7 +73,7 @@ def manifest(network: str, data: Path, batch_size: int, precision: str) -> dict[
     }
 
 
-MAKE = {"SchNet": silicon, "SchNet tables": silicon, "CGCNN": perovskite}
+MAKE = {"SchNet": silicon, "SchNet tables": silicon, "SchNet tables compiled": silicon, "CGCNN": perovskite}
 
 
 def write_structures(network: str, count: int, folder: Path) -> Path:

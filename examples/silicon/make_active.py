@@ -2,7 +2,7 @@
 
     python examples/silicon/make_active.py [FOLDER]
 
-`active_seeds.extxyz`: the crystal at eight volumes in cells of 8 and 16 atoms, a vacancy, three surfaces; no labels.
+`active_seeds.extxyz`: the crystal at eighteen volumes in cells of 8 and 16 atoms, a vacancy, three surfaces; no labels.
 `active_train.txt`: forty crystals of at most 16 atoms of `silicon.extxyz`, by their indices: strained, rattled, and of
 molecular dynamics. No vacancy, and no surface.
 `active_test.txt`: 24 of its strained, rattled, vacancy, surface and molecular-dynamics structures each, at random.
@@ -32,7 +32,7 @@ def seeds() -> list[Atoms]:
     """Return the structures to explore from, all periodic, their kind under `config_type`."""
     found = []
     for atoms in (cell(1, 1, 1), cell(1, 1, 2)):
-        for strain in np.arange(-0.03, 0.05, 0.01):
+        for strain in np.linspace(-0.03, 0.04, 18):
             scaled = atoms.copy()
             scaled.set_cell(atoms.cell.array * (1 + strain), scale_atoms=True)
             found.append(("crystal", scaled))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -15,27 +15,41 @@ from ase.stress import full_3x3_to_voigt_6_stress
 from numpy.typing import NDArray
 
 from kimgnn.errors import DataError, ModelError
+from kimgnn.evaluation.calibrated import Calibration
 from kimgnn.export.contract import ExportedPotential, StagedGraph, exported_members
 from kimgnn.export.runtimes import LOADERS, RunnableModel, differentiated, load_exported, one_by_one
 from kimgnn.models.checkpoint import load_checkpoint
 from kimgnn.transforms.neighbors import find_neighbors
 
-DEVIATIONS: Final = ("energy_deviation", "energies_deviation", "forces_deviation")
-"""What a committee gives besides: standard deviations of its members; eV, eV and eV/Å."""
+DEVIATIONS: Final = ("energy_deviation", "energies_deviation", "forces_deviation", "stress_deviation")
+"""What a committee gives besides: standard deviations, of its members or calibrated; eV, eV, eV/Å and eV/Å³."""
+
+INTERVALS: Final = ("energy_interval", "forces_interval", "stress_interval")
+"""What it gives besides where it is calibrated: lower and upper ends, ``(2, ...)``."""
 
 
 class KimgnnCalculator(Calculator):
     """ASE calculator of a trained network or of an exported file.
 
     It gives ``energy`` (and the same as ``free_energy``), ``energies`` of the atoms, ``forces`` and, for structures
-    periodic in three directions, ``stress``, in ASE's units and signs; of a committee, the means of its members and,
-    as ``energy_deviation``, ``energies_deviation`` and ``forces_deviation`` (of each component), their standard
-    deviations. Each atom is one node, whatever the size of the cell: no ghosts. Everything is computed at once, and
-    again only when positions, cell, periodicity or species change.
+    periodic in three directions, ``stress``, in ASE's units and signs; of a committee, the means of its members and
+    standard deviations: ``energy_deviation``, ``energies_deviation``, ``forces_deviation`` and ``stress_deviation``,
+    the last two of each component. Each atom is one node, whatever the size of the cell: no ghosts. Everything is
+    computed at once, and again only when positions, cell, periodicity or species change.
+
+    Where the model was calibrated, so are the deviations of energy, forces and stress, and beside each of these is the
+    interval of the model's level: ``energy_interval``, ``forces_interval``, ``stress_interval``. A deviation without an
+    interval is raw, the spread of the members; that of atomic energies always is.
 
     Args:
         model: A run directory (its best checkpoint), a checkpoint, or an exported ``model.pt``, ``model.pt2`` or
             ``model.onnx``.
+        calibrated: False gives raw deviations of every model.
+
+    Attributes:
+        model: What is evaluated.
+        calibration: What makes deviations and intervals of raw deviations, its level with it; ``None`` where they stay
+            raw.
 
     Raises:
         ModelError: ``model`` is not there, is damaged or foreign, is no potential, or needs a package that is missing.
@@ -45,13 +59,15 @@ class KimgnnCalculator(Calculator):
     implemented_properties: ClassVar = ["energy", "free_energy", "energies", "forces", "stress"]
     ignored_changes: ClassVar = {"initial_charges", "initial_magmoms"}
 
-    def __init__(self, model: str | Path) -> None:
+    def __init__(self, model: str | Path, calibrated: bool = True) -> None:
         super().__init__()
         path = Path(model)
         self.model = load_exported(path) if path.suffix in LOADERS else _load_trained(path)
+        self.calibration = Calibration.from_dict(self.model.calibration) if calibrated else None
         if self.model.evaluate_members is not None:
+            besides = DEVIATIONS if self.calibration is None else DEVIATIONS + INTERVALS
             # Of this one, as ASE looks it up.
-            self.implemented_properties = [*self.implemented_properties, *DEVIATIONS]  # type: ignore[misc]
+            self.implemented_properties = [*self.implemented_properties, *besides]  # type: ignore[misc]
 
     def calculate(
         self,
@@ -75,14 +91,28 @@ class KimgnnCalculator(Calculator):
         graph = periodic_graph(self.atoms, self.model)
         found = evaluate(self.model, graph)
         results = {"energy": float(found.energies.sum()), "energies": found.energies, "forces": found.forces}
-        if found.of_members is not None:
-            energies, forces = found.of_members
-            spreads = (float(energies.sum(1).std(ddof=1)), energies.std(0, ddof=1), forces.std(0, ddof=1))
-            results |= dict(zip(DEVIATIONS, spreads, strict=True))
         if periodic:
-            strain_derivative = found.gradient.T @ graph.edge_vectors.numpy()
-            results["stress"] = full_3x3_to_voigt_6_stress(strain_derivative / self.atoms.get_volume())
+            results["stress"] = self._stress(graph, found.gradient)
+        if found.of_members is not None:
+            energies, gradients, forces = found.of_members
+            said = {"energy": energies.sum(1), "energies": energies, "forces": forces}
+            if periodic:
+                said["stress"] = np.stack([self._stress(graph, gradient) for gradient in gradients])
+            for name, of_members in said.items():
+                results |= self._spread(name, results[name], of_members.std(0, ddof=1))
         self.results = results | {"free_energy": results["energy"]}
+
+    def _stress(self, graph: StagedGraph, gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        strain_derivative = gradient.T @ graph.edge_vectors.numpy()
+        return full_3x3_to_voigt_6_stress(strain_derivative / self.atoms.get_volume())
+
+    def _spread(self, name: str, value: Any, deviation: Any) -> dict[str, Any]:
+        """Return the deviation and, where it is calibrated, the interval."""
+        found = {f"{name}_deviation": deviation}
+        if self.calibration is not None and name in self.calibration.values:
+            scaled, ends = self.calibration.of_label(name, np.asarray(value), deviation, len(self.atoms))
+            found = {f"{name}_deviation": scaled, f"{name}_interval": ends}
+        return found | ({f"{name}_deviation": float(found[f"{name}_deviation"])} if name == "energy" else {})
 
 
 class Evaluated(NamedTuple):
@@ -92,13 +122,14 @@ class Evaluated(NamedTuple):
         energies: ``(n_atoms,)``, eV.
         gradient: Of their sum, ``(n_edges, 3)``, eV/Å.
         forces: ``(n_atoms, 3)``, eV/Å.
-        of_members: Energies ``(n_members, n_atoms)`` and forces ``(n_members, n_atoms, 3)`` of a committee's members.
+        of_members: Energies ``(n_members, n_atoms)``, gradients ``(n_members, n_edges, 3)`` and forces ``(n_members,
+            n_atoms, 3)`` of a committee's members.
     """
 
     energies: NDArray[np.float64]
     gradient: NDArray[np.float64]
     forces: NDArray[np.float64]
-    of_members: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+    of_members: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]] | None = None
 
 
 def evaluate(model: RunnableModel, graph: StagedGraph) -> Evaluated:
@@ -108,7 +139,7 @@ def evaluate(model: RunnableModel, graph: StagedGraph) -> Evaluated:
         return Evaluated(energies, edge_gradient, _forces(graph, edge_gradient))
     energies, gradients = model.evaluate_members(graph)
     forces = np.stack([_forces(graph, edge_gradient) for edge_gradient in gradients])
-    return Evaluated(energies.mean(0), gradients.mean(0), forces.mean(0), (energies, forces))
+    return Evaluated(energies.mean(0), gradients.mean(0), forces.mean(0), (energies, gradients, forces))
 
 
 def _forces(graph: StagedGraph, edge_gradient: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -179,4 +210,5 @@ def _load_trained(path: Path) -> RunnableModel:
         network.cutoff,
         network.num_layers,
         one_by_one(members) if len(members) > 1 else None,
+        checkpoint.calibration,
     )

@@ -52,6 +52,7 @@ STRESS_WEIGHT: Final = "stress_weight"
 ATOMIC_ENERGIES: Final = "atomic_energies"
 ENERGY_DEVIATION: Final = "energy_deviation"
 FORCES_DEVIATION: Final = "forces_deviation"
+STRESS_DEVIATION: Final = "stress_deviation"
 
 LABELS: Final = (ENERGY, FORCES, STRESS)
 """The labels that an energy head is trained on."""
@@ -91,4 +92,5 @@ FIELDS: Final[dict[str, Field]] = {
     ATOMIC_ENERGIES: Field("(n_atoms,)", "float64", "eV", "atomic energies (predicted only)"),
     ENERGY_DEVIATION: Field("()", "float64", "eV", "standard deviation of an ensemble's members (predicted only)"),
     FORCES_DEVIATION: Field("(n_atoms, 3)", "float64", "eV/Å", "the same of the forces (predicted only)"),
+    STRESS_DEVIATION: Field("(1, 6)", "float64", "eV/Å³", "the same of the stress (predicted only)"),
 }

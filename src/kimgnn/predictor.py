@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import partial, reduce
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 import ase
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from kimgnn.calculator import evaluate, periodic_graph
 from kimgnn.data.from_atoms import configuration_from_atoms
-from kimgnn.errors import DataError
-from kimgnn.evaluation.calibration import calibrated
+from kimgnn.errors import DataError, ModelError
+from kimgnn.evaluation.calibrated import calibrated
 from kimgnn.evaluation.domain import SUMMARY
 from kimgnn.evaluation.predict import Prediction, give_states
 from kimgnn.evaluation.sampling import predict_as_asked
@@ -34,6 +36,13 @@ from kimgnn.registry import TRANSFORMS
 
 Structures: TypeAlias = Sequence[tuple[str, ase.Atoms]]
 """Identifiers and structures."""
+
+EXPORTED: Final = (
+    ("model.onnx", "properties.onnx"),
+    ("model.pt", "properties.pt"),
+    ("model.pt2", "properties.pt"),
+)
+"""Files of an exported folder, of a potential and of properties beside it or alone: the best format first."""
 
 FEW: Final = 10
 """Elements that a message lists; of more it tells the number."""
@@ -82,11 +91,37 @@ class Predictor:
 
 
 def load_predictor(path: Path) -> Predictor:
-    """Load a run directory (its best checkpoint), a checkpoint, or an exported file of a potential or of properties.
+    """Load a run directory (its best checkpoint), a checkpoint, or an exported file or folder.
+
+    Of a folder, ONNX is taken before other formats, and properties with the potential that they are beside.
 
     Raises:
         ModelError: It is not there, is damaged or foreign, or needs a package that is missing.
     """
+    return reduce(_together, map(_load_one, model_files(path)))
+
+
+def model_files(path: Path) -> list[Path]:
+    """Return the file or run directory that ``path`` is, or the files of an exported folder: ONNX before all others.
+
+    Raises:
+        ModelError: There is nothing, or no model in it.
+    """
+    if not path.exists():
+        raise ModelError("there is no such model", where=str(path))
+    if not path.is_dir() or (path / "checkpoints").is_dir():
+        return [path]
+    for names in EXPORTED:
+        if files := [path / name for name in names if (path / name).is_file()]:
+            return files
+    raise ModelError(
+        "there is no model in the folder",
+        where=str(path),
+        allowed="a run directory, or an exported folder with " + ", ".join(chain(*EXPORTED)),
+    )
+
+
+def _load_one(path: Path) -> Predictor:
     if path.suffix in PROPERTY_LOADERS and is_property_file(path):
         properties = load_property_model(path)
         about = properties.description
@@ -97,7 +132,8 @@ def load_predictor(path: Path) -> Predictor:
         return Predictor(by_file, about.tasks, False, about.species, about.states, known, level)
     if path.suffix in LOADERS:
         model = load_exported(path)
-        return Predictor(partial(_by_exported, model), [], True, model.species)
+        known, level = model.training_data, model.calibration.get("level")
+        return Predictor(partial(_by_exported, model), [], True, model.species, (), known, level)
     trained = load_checkpoint(path)
     potential = Potential(trained.network)
     transform = TRANSFORMS.get(trained.transform["name"])(**trained.transform["kwargs"])
@@ -119,6 +155,24 @@ def load_predictor(path: Path) -> Predictor:
     known = trained.data.get(SUMMARY, {})
     is_potential, level = ENERGY in trained.network.heads, trained.calibration.get("level")
     return Predictor(by_network, tasks, is_potential, spec.species, states, known, level)
+
+
+def _together(potential: Predictor, properties: Predictor) -> Predictor:
+    """Return one predictor of the heads of both, which are files of one network."""
+
+    def predict(structures: Structures) -> list[Prediction]:
+        both = zip(potential.predict(structures), properties.predict(structures), strict=True)
+        return [_joined_predictions(first, second) for first, second in both]
+
+    return replace(properties, predict=predict, is_potential=True)
+
+
+def _joined_predictions(first: Prediction, second: Prediction) -> Prediction:
+    merged = {}
+    for name, value in vars(second).items():
+        before = getattr(first, name)
+        merged[name] = before | value if isinstance(before, dict) else before if value is None else value
+    return replace(first, **merged)
 
 
 def _by_property_file(model: PropertyModel, calibration: Mapping[str, Any], structures: Structures) -> list[Prediction]:
@@ -145,24 +199,34 @@ def _by_exported(model: RunnableModel, structures: Structures) -> list[Predictio
     graph = _joined(graphs)
     found = evaluate(model, graph)
     structure_of_edge = torch.repeat_interleave(torch.tensor([len(part.edge_vectors) for part in graphs]))
-    strain = strain_derivative(torch.from_numpy(found.gradient), graph.edge_vectors, structure_of_edge, len(graphs))
     # A cell without volume gives NaN.
-    cells = [atoms.cell.array if atoms.pbc.all() else np.zeros((3, 3)) for _, atoms in structures]
-    stress = stress_from_strain(strain, torch.from_numpy(np.stack(cells))).numpy()
-    ends = np.cumsum([len(part.species_codes) for part in graphs])[:-1]
-    parts = zip(np.split(found.energies, ends), np.split(found.forces, ends), stress, strict=True)
+    cells = torch.from_numpy(
+        np.stack([atoms.cell.array if atoms.pbc.all() else np.zeros((3, 3)) for _, atoms in structures])
+    )
+
+    def stresses(edge_gradient: NDArray[np.float64]) -> NDArray[np.float64]:
+        strain = strain_derivative(torch.from_numpy(edge_gradient), graph.edge_vectors, structure_of_edge, len(graphs))
+        return stress_from_strain(strain, cells).numpy()
+
+    sizes = [len(part.species_codes) for part in graphs]
+    ends = np.cumsum(sizes)[:-1]
+    parts = zip(np.split(found.energies, ends), np.split(found.forces, ends), stresses(found.gradient), strict=True)
     predictions = [Prediction(float(of_atoms.sum()), force, tension, of_atoms) for of_atoms, force, tension in parts]
     if found.of_members is None:
         return predictions
-    of_members = zip(*(np.split(values, ends, axis=1) for values in found.of_members), strict=True)
-    return [
+    energies, gradients, forces = found.of_members
+    stress_deviations = np.std([stresses(one) for one in gradients], axis=0, ddof=1)
+    of_members = zip(np.split(energies, ends, axis=1), np.split(forces, ends, axis=1), stress_deviations, strict=True)
+    predictions = [
         replace(
             prediction,
             energy_deviation=float(of_atoms.sum(1).std(ddof=1)),
-            forces_deviation=forces.std(0, ddof=1),
+            forces_deviation=force.std(0, ddof=1),
+            stress_deviation=spread,
         )
-        for prediction, (of_atoms, forces) in zip(predictions, of_members, strict=True)
+        for prediction, (of_atoms, force, spread) in zip(predictions, of_members, strict=True)
     ]
+    return calibrated(predictions, [], sizes, model.calibration)
 
 
 def _joined(graphs: Sequence[StagedGraph]) -> StagedGraph:

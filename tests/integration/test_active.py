@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -24,7 +25,7 @@ from silicon_run import tiny_manifest
 from kimgnn.active.frames import read_frames
 from kimgnn.active.loop import go_on, prepare
 from kimgnn.calculator import KimgnnCalculator
-from kimgnn.errors import DataError, TrainingError
+from kimgnn.errors import DataError, ManifestError, TrainingError
 from kimgnn.manifest.trial import with_values
 
 ARGUMENTS = {"sigma": 2.1, "epsilon": 0.3, "rc": 4.0, "smooth": True}
@@ -195,6 +196,63 @@ def test_a_failing_label_is_told_and_nothing_is_lost(tmp_path: Path) -> None:
         go_on(prepare(written(tmp_path, {"active.label": label, "active.rounds": 1})))
     state = go_on(prepare(written(tmp_path, {"active.rounds": 1})))
     assert state.stopped == "active.rounds: 1"
+
+
+def test_failed_labels_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of a round that is over count from the next training on, once; also by a copy of the manifest."""
+    calls: list[int] = []
+
+    def flaky(**arguments: Any) -> LennardJones:
+        calls.append(len(calls))
+        return LennardJones(**arguments | ({"epsilon": float("nan")} if len(calls) == 1 else {}))
+
+    monkeypatch.setattr("kimgnn.active.loop.calculator_factory", lambda name, arguments: lambda: flaky(**arguments))
+    changes = {"active.label": ACTIVE["label"] | {"on_error": "skip"}, "active.rounds": 1}
+    path = written(tmp_path, changes)
+    with pytest.warns(UserWarning, match="is left out: energy is not finite"):
+        state = go_on(prepare(path))
+    folder = tmp_path / "runs" / "tiny_active"
+    (failed,) = folder.glob("round_00/labels/*.failed")
+    assert state.labels() == 1
+
+    project = prepare(path)
+    state = go_on(project, retry_failed=True)
+    assert (len(calls), state.labels(), failed.exists()) == (3, 2, False)
+    assert state.rounds[1].late == {"active": [failed.stem]}
+    assert state.rounds[1].n_train["active"] == state.rounds[0].n_train["active"] + 1  # it is as it was
+    assert go_on(project, retry_failed=True).rounds[1].late == {"active": [failed.stem]}
+    assert len(calls) == 3
+
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    copied = Path(shutil.copy(written(tmp_path, changes | {"active.rounds": 2}), elsewhere / "same.yaml"))
+    state = go_on(prepare(copied))
+    assert state.rounds[2].n_train["active"] == state.rounds[0].n_train["active"] + state.labels()
+    names = {atoms.info["name"] for atoms in read_frames(folder / "round_02" / "data" / "active" / "train.extxyz")
+             if "name" in atoms.info}  # fmt: skip
+    assert failed.stem in names
+
+
+def test_a_manifest_is_the_same_by_any_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Data beside the manifest have other paths from other folders; what the manifest says is the same."""
+    path = written(tmp_path)
+    plain = yaml.safe_load(path.read_text())
+    plain["dataset"]["path"] = Path(plain["dataset"]["path"]).name
+    path.write_text(yaml.safe_dump(plain))
+    asked = set()
+    for folder in (tmp_path, tmp_path.parent, Path("/")):
+        monkeypatch.chdir(folder)
+        for called in (path, Path(os.path.relpath(path))):
+            project = prepare(called)
+            asked.add(project.asked)
+            assert Path(project.manifest.dataset.path).is_file()
+    assert len(asked) == 1
+
+
+def test_labels_from_a_folder_are_not_tried_again(tmp_path: Path) -> None:
+    path = written(tmp_path, {"active.label": {"folder": str(tmp_path / "dft")}})
+    with pytest.raises(ManifestError, match="--retry-failed"):
+        go_on(prepare(path), retry_failed=True)
 
 
 @pytest.mark.kim

@@ -22,7 +22,7 @@ from serving import serving
 from structures import small_checkpoint
 
 from kimgnn.client import Client
-from kimgnn.evaluation.calibration import Calibration, ClassCalibration, ValueCalibration
+from kimgnn.evaluation.calibrated import Calibration, ClassCalibration, ValueCalibration
 from kimgnn.evaluation.domain import ENERGY_PER_ATOM, SUMMARY, summary
 from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint, save_checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import fields, replace
 from pathlib import Path
@@ -16,12 +16,14 @@ import pytest
 import torch
 from ase import Atoms
 from lightning.pytorch import Callback
+from loguru import logger
 from silicon_run import silicon, tiny_manifest
 
 from kimgnn import GNNLightningTrainer
 from kimgnn.errors import DataError, ManifestError, TrainingError
 from kimgnn.evaluation.predict import Prediction, predict
 from kimgnn.evaluation.report import Report
+from kimgnn.evaluation.sampling import predict_as_asked
 from kimgnn.models.checkpoint import load_checkpoint
 from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.potential import Potential
@@ -62,6 +64,15 @@ def manifest_in(folder: Path, changes: dict[str, Any] | None = None) -> dict[str
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports are not what most tests are about."""
     monkeypatch.setattr("kimgnn.training.trainer.write_run_report", lambda *_, **__: Report(Path("none"), {}, {}))
+
+
+@pytest.fixture
+def warned() -> Iterator[list[str]]:
+    """What is logged."""
+    told: list[str] = []
+    sink = logger.add(told.append, level="WARNING", format="{message}")
+    yield told
+    logger.remove(sink)
 
 
 @pytest.fixture(scope="module")
@@ -147,8 +158,12 @@ def test_the_trainer_tells_and_reports_what_it_knows(potential: GNNLightningTrai
     reported = json.loads((potential.run.path / "report" / "metrics.json").read_text())["test"]
     assert reported["forces_coverage"] == pytest.approx(metrics["forces_coverage"])
     assert reported["energy_miscalibration_area"] >= 0.0
+    assert reported["stress_coverage"] == pytest.approx(metrics["stress_coverage"])
     html = (potential.run.path / "report" / "report.html").read_text(encoding="utf-8")
     assert 'id="uncertainty"' in html
+    epochs = 3 * potential.manifest.training.epochs
+    assert f"{epochs} epochs of 3 networks, added up, in" in html
+    assert "Learning curves, mean of 3 networks" in html
     assert "Uncertainty: forces" in html
     card = (potential.run.path / "report" / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert "How well it knows its errors" in card
@@ -373,6 +388,33 @@ def test_without_labels_enough_nothing_is_calibrated(tmp_path: Path, quick: None
     assert found.energy_deviation is not None
 
 
+def test_a_prediction_that_is_no_number_does_not_end_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, warned: list[str]
+) -> None:
+    """The head goes without calibration, which is told; others are calibrated, checkpoint and report are written."""
+    changes = {"model.heads": HEADS, "training.loss.weights": None, "model.ensemble": 2, "training.epochs": 1}
+    changes["model.uncertainty"] = {"calibration": "conformal"}
+    trainer = GNNLightningTrainer(manifest_in(tmp_path / "run", changes))
+    broken = trainer.splits["validation"][3]
+
+    def with_nan(potential: Any, configurations: Any, *arguments: Any, **named: Any) -> list[Prediction]:
+        found = predict_as_asked(potential, configurations, *arguments, **named)
+        for index, configuration in enumerate(configurations):
+            if configuration is broken:
+                found[index].properties["volume"][:] = np.nan
+        return found
+
+    monkeypatch.setattr("kimgnn.training.best.predict_as_asked", with_nan)
+    trainer.train()
+    assert trainer.run.finished
+    assert load_checkpoint(trainer.run.path).calibration["values"].keys() == {"logarithm"}
+    assert [text for text in warned if "volume: not calibrated" in text and "for 1 of the structures" in text]
+    assert (trainer.run.path / "report" / "report.html").is_file()
+    found = trainer.predict(trainer.splits["test"])[0]
+    assert found.intervals.keys() == {"logarithm"}
+    assert found.deviations["volume"] > 0
+
+
 def test_a_launcher_of_several_processes_is_told(tmp_path: Path, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     trainer = GNNLightningTrainer(manifest_in(tmp_path / "run", {"training.epochs": 1}))
     monkeypatch.setenv("WORLD_SIZE", "2")
@@ -462,7 +504,8 @@ def test_dropout_says_deviations_of_energies_forces_and_properties(sampled: GNNL
         assert found.energy_deviation > 0  # type: ignore[operator]
         assert (found.forces_deviation >= 0).all()  # type: ignore[union-attr, operator]
         assert found.deviations["volume"] > 0
-        assert found.intervals.keys() == {"energy", "forces", "volume"}
+        assert (found.stress_deviation >= 0).all()  # type: ignore[union-attr, operator]
+        assert found.intervals.keys() == {"energy", "forces", "stress", "volume"}
 
 
 def test_dropout_gives_a_structure_the_same_answer_whatever_it_is_with(sampled: GNNLightningTrainer) -> None:

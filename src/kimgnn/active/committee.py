@@ -27,12 +27,11 @@ class Judgement:
 
     Attributes:
         deviations: (n_atoms,) each, eV/Å: the root of the summed variances of an atom's three force components.
-        features: (n_structures, n_features): mean and standard deviation, over the atoms, of what the first member's
-            trunk makes of an atom. Of a structure and of its supercell they are the same.
+        features: (n_atoms, n_features) each: what the first member's trunk makes of an atom and its environment.
     """
 
     deviations: list[NDArray[np.float64]]
-    features: NDArray[np.float64]
+    features: list[NDArray[np.float64]]
 
     def of_structures(self, by: str) -> NDArray[np.float64]:
         """Return the deviation of each structure (n_structures,), eV/Å: ``max`` or ``mean`` over its atoms."""
@@ -60,6 +59,6 @@ def judge(committee: Checkpoint, structures: Sequence[Atoms], batch_size: int = 
     finally:
         hook.remove()
     deviations = [np.linalg.norm(np.asarray(prediction.forces_deviation), axis=1) for prediction in found]
-    by_structure = torch.split(torch.cat(seen), [len(atoms) for atoms in structures]) if structures else ()
-    pooled = [torch.cat([x.mean(0), x.std(0, unbiased=False)]).numpy() for x in by_structure]
-    return Judgement(deviations, np.array(pooled) if pooled else np.empty((0, 0)))
+    sizes = [len(atoms) for atoms in structures]
+    features = [found.numpy() for found in torch.split(torch.cat(seen), sizes)] if structures else []
+    return Judgement(deviations, features)

@@ -66,7 +66,7 @@ def explore(
 def _runner(dynamics: Dynamics, guards: Guards, committee: Path, stack: ExitStack) -> Run:
     """Return what runs a trajectory; a model that is installed for it is gone when the stack is closed."""
     if dynamics.engine == "ase":
-        calculator = KimgnnCalculator(committee)
+        calculator = KimgnnCalculator(committee, calibrated=False)
         return lambda seed, temperature, rng: run_ase(seed, calculator, dynamics, temperature, guards, rng)
     checkpoint = load_checkpoint(committee)
     model = stack.enter_context(installed_committee(checkpoint, MODEL))

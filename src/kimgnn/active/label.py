@@ -59,7 +59,9 @@ def calculator_factory(name: str, arguments: Mapping[str, Any]) -> Callable[[], 
     return make
 
 
-def label_all(structures: Sequence[Atoms], make: Callable[[], Calculator], folder: Path, skip: bool) -> None:
+def label_all(
+    structures: Sequence[Atoms], make: Callable[[], Calculator], folder: Path, skip: bool, retry: bool = False
+) -> None:
     """Compute the labels that are not there yet.
 
     Args:
@@ -67,6 +69,7 @@ def label_all(structures: Sequence[Atoms], make: Callable[[], Calculator], folde
         make: Makes a calculator, a new one for each structure: many keep things of the one before.
         folder: Gets a file for each structure.
         skip: Leave out a structure for which the calculator fails, told in a file in the place of its label.
+        retry: Try those that were left out before once more.
 
     Raises:
         DataError: A structure's labels cannot be computed.
@@ -77,7 +80,7 @@ def label_all(structures: Sequence[Atoms], make: Callable[[], Calculator], folde
     for atoms in structures:
         name = atoms.info[NAME]
         path, failed = folder / f"{name}{SUFFIX}", folder / f"{name}{FAILED}"
-        if path.exists() or failed.exists():
+        if path.exists() or (failed.exists() and not retry):
             continue
         calculator = make()
         try:
@@ -96,6 +99,7 @@ def label_all(structures: Sequence[Atoms], make: Callable[[], Calculator], folde
                 file.write(reason + "\n")
             continue
         write_frames(path, [labelled])
+        failed.unlink(missing_ok=True)
 
 
 def compute(atoms: Atoms, calculator: Calculator) -> Atoms:

@@ -29,7 +29,7 @@ from kimgnn.active.committee import judge
 from kimgnn.active.exchange import take_results, write_selected
 from kimgnn.active.explore import explore
 from kimgnn.active.frames import NAME, bare, read_frames, write_frames
-from kimgnn.active.label import SUFFIX, calculator_factory, label_all
+from kimgnn.active.label import FAILED, SUFFIX, calculator_factory, label_all
 from kimgnn.active.select import select
 from kimgnn.active.state import ACTIVE, RANDOM, Round, State, load_state, save_state
 from kimgnn.active.training import divide, train, training_manifest, validation_share, write_data
@@ -39,6 +39,7 @@ from kimgnn.evaluation.active import ArmRow, write_curves
 from kimgnn.manifest import load_manifest, manifest_hash
 from kimgnn.manifest.active import Active
 from kimgnn.manifest.schema import Manifest
+from kimgnn.manifest.source import read_yaml
 from kimgnn.manifest.trial import with_values
 from kimgnn.models.checkpoint import load_checkpoint
 
@@ -89,19 +90,25 @@ def prepare(path: Path) -> Project:
     manifest = load_manifest(path)
     if manifest.active == Active():
         raise ManifestError("is missing", where="active", remedy="Say how to explore and who labels.")
-    active = manifest.active.model_dump(mode="json", exclude=MAY_CHANGE)
-    plain = manifest.to_dict()
-    load_manifest(with_values(plain, manifest.active.retraining))  # now, not after the first round
-    asked = {name: plain[name] for name in ("dataset", "transforms", "model", "training")}
+    load_manifest(with_values(manifest.to_dict(), manifest.active.retraining))  # now, not after the first round
+    # As it is written: where a manifest is called from, files beside it are found by other paths.
+    written = load_manifest(read_yaml(path))
+    asked = {name: written.to_dict()[name] for name in ("dataset", "transforms", "model", "training")}
+    active = written.active.model_dump(mode="json", exclude=MAY_CHANGE)
     asked |= {"active": active, "seed": manifest.workspace.seed}
     folder = Path(manifest.workspace.name) / f"{manifest.model.name}_active"
     return Project(manifest, folder, manifest_hash(asked))
 
 
-def go_on(project: Project) -> State:
+def go_on(project: Project, retry_failed: bool = False) -> State:
     """Do what is left to do, until a limit is reached or labels are waited for.
 
+    Args:
+        project: What is asked.
+        retry_failed: Have structures labelled whose labels failed before, of all rounds.
+
     Raises:
+        ManifestError: Labels that are to be tried again come from a folder.
         DataError: Labels cannot be computed, or results from elsewhere are missing or wrong.
         TrainingError: The folder belongs to something else, or a training failed.
         KeyboardInterrupt: Ctrl-C was pressed.
@@ -109,12 +116,14 @@ def go_on(project: Project) -> State:
     state = load_state(project.folder, project.asked)
     divide(project.manifest, project.folder / "data")
     state.stopped = ""  # a limit may have been raised
+    if retry_failed:
+        _retry(project, state)
     while not state.stopped:
         _train(project, state)
         write_curves(project.folder, curve_rows(state), project.active.threshold)
         state.stopped = _limit(project.active, state) or _choose(project, state)
         save_state(project.folder, state)
-        if not state.stopped and not _label(project, state):
+        if not state.stopped and not _label(project, state, retry_failed):
             break
     return state
 
@@ -138,8 +147,7 @@ def _train(project: Project, state: State) -> None:
                 one.runs[ACTIVE], one.metrics[ACTIVE], one.n_train[ACTIVE])  # fmt: skip
             continue
         data = project.round_folder(number) / "data" / arm
-        labelled = [_labelled(project, index, before.labelled[arm]) for index, before in enumerate(state.rounds)
-                    if before.labelled]  # fmt: skip
+        labelled = [_labelled(project, before.new_labels(arm)) for before in state.rounds if before.labelled]
         n_train = write_data(project.folder / "data", data, labelled, validation_share(project.manifest))
         last = state.rounds[-2].runs[arm] if number else None
         name = f"round_{number:02d}_{arm}"
@@ -188,13 +196,15 @@ def _choose(project: Project, state: State) -> str:
     deviations = judged.of_structures(active.select.by)
     within = judged.of_structures("max") <= active.guards.deviation
     pool = [atoms for atoms, is_within in zip(found, within, strict=True) if is_within]
-    deviations, features = deviations[within], judged.features[within]
+    deviations = deviations[within]
+    features = [found for found, is_within in zip(judged.features, within, strict=True) if is_within]
     write_frames(folder / "pool.extxyz", pool)
     one.pool, one.unsure = len(pool), int((deviations > active.threshold).sum())
     if len(pool):
         one.largest, one.median = float(deviations.max()), float(np.median(deviations))
     labelled = [atoms for path in sorted((folder / "data" / ACTIVE).glob("*.extxyz")) for atoms in read_frames(path)]
-    known = judge(committee, labelled).features
+    labelled += _labelled(project, one.late.get(ACTIVE, ()))
+    known = np.concatenate(judge(committee, labelled).features)
     count = active.select.count if active.labels is None else min(active.select.count, active.labels - state.labels())
     chosen = select(deviations, features, known, count, active.threshold, active.select.apart)
     _tell(number, one, len(found), len(chosen), active.threshold)
@@ -217,7 +227,31 @@ def _tell(number: int, one: Round, n_found: int, n_chosen: int, threshold: float
     )
 
 
-def _label(project: Project, state: State) -> bool:
+def _retry(project: Project, state: State) -> None:
+    """Have labelled what failed in earlier rounds; the last round comes to its own, see `_label`."""
+    label, last = project.active.label, state.rounds[-1]
+    if label.calculator is None:
+        remedy = "Put results into the folder's 'results', and leave it out."
+        raise ManifestError("is of labels by a calculator", where="--retry-failed", value=label.folder, remedy=remedy)
+    make, found = calculator_factory(label.calculator, label.arguments), 0
+    for number, one in enumerate(state.rounds[:-1]):
+        folder = project.round_folder(number)
+        failed = {path.stem for path in (folder / "labels").glob(f"*{FAILED}")}
+        # Those that were tried again and came, but were not noted before it was killed, are in neither list.
+        pool = [atoms for atoms in read_frames(folder / "pool.extxyz") if atoms.info[NAME] in failed]
+        if pool:
+            logger.info(f"round {number}: labelling {len(pool)} structures that failed")
+            label_all(pool, make, folder / "labels", label.on_error == "skip", retry=True)
+        for arm, chosen in one.chosen.items():
+            known = {name for before in state.rounds for name in before.new_labels(arm)}
+            new = [name for name in chosen if name not in known and _label_file(project, name).exists()]
+            last.late[arm] = [*last.late.get(arm, ()), *new]
+            found += len(new) if arm == ACTIVE else 0
+        save_state(project.folder, state)
+    logger.info(f"{found} labels that had failed are there now; the next round trains on them")
+
+
+def _label(project: Project, state: State, retry: bool) -> bool:
     """Have the chosen structures labelled; return whether they are, so that the next round may begin."""
     number, one, label = len(state.rounds) - 1, state.rounds[-1], project.active.label
     folder = project.round_folder(number)
@@ -227,7 +261,8 @@ def _label(project: Project, state: State) -> bool:
     labels.mkdir(exist_ok=True)
     if label.calculator is not None:
         logger.info(f"round {number}: labelling {len(structures)} structures")
-        label_all(structures, calculator_factory(label.calculator, label.arguments), labels, label.on_error == "skip")
+        make, skip = calculator_factory(label.calculator, label.arguments), label.on_error == "skip"
+        label_all(structures, make, labels, skip, retry)
     else:
         exchange = Path(str(label.folder)) / folder.name
         is_new = not exchange.exists()
@@ -243,9 +278,13 @@ def _label(project: Project, state: State) -> bool:
     return True
 
 
-def _labelled(project: Project, number: int, names: Sequence[str]) -> list[Atoms]:
-    folder = project.round_folder(number) / "labels"
-    return [read_frames(folder / f"{name}{SUFFIX}")[0] for name in names]
+def _labelled(project: Project, names: Sequence[str]) -> list[Atoms]:
+    return [read_frames(_label_file(project, name))[0] for name in names]
+
+
+def _label_file(project: Project, name: str) -> Path:
+    """Return the file of a label, in the folder of the round in which it was chosen, which the name begins with."""
+    return project.round_folder(int(name[1:].partition("_")[0])) / "labels" / f"{name}{SUFFIX}"
 
 
 def _seeds(project: Project) -> list[Atoms]:

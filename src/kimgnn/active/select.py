@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial import cKDTree
 
 SAME = 1e-9
 """A feature that varies by less than this fraction of its size does not vary."""
@@ -12,13 +15,13 @@ SAME = 1e-9
 def scaled(
     features: NDArray[np.float64], known: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the features of candidates and of known structures in the unit of their spread.
+    """Return the features of candidates' atoms and of known atoms in the unit of their spread.
 
     Each feature is divided by its standard deviation over all of them, and all features by the root of their number, so
-    that structures are at a distance of 1 from their mean, in the root mean square. What does not vary is left out.
+    that atoms are at a distance of 1 from their mean, in the root mean square. What does not vary is left out.
 
     Args:
-        features: (n_candidates, n_features).
+        features: (n_atoms, n_features).
         known: (n_known, n_features).
     """
     together = np.concatenate([features, known])
@@ -30,7 +33,7 @@ def scaled(
 
 def select(
     deviations: NDArray[np.float64],
-    features: NDArray[np.float64],
+    features: Sequence[NDArray[np.float64]],
     known: NDArray[np.float64],
     count: int,
     threshold: float = 0.0,
@@ -38,33 +41,35 @@ def select(
 ) -> list[int]:
     """Return the candidates to label, in the order in which they are chosen.
 
-    One after the other: the one with the largest product of its deviation and its distance to the nearest structure
-    that is known or chosen. With equal deviations that is farthest-point sampling; a near-duplicate of what is chosen
-    has no distance, however unsure the committee is of it.
+    One after the other: the one with the largest product of its deviation and its novelty, which is how far the newest
+    of its atoms is from the nearest atom of a structure that is known or chosen. With equal deviations that is
+    farthest-point sampling of environments; what is made of environments that are known is not new, however large its
+    cell, and a near-duplicate of what is chosen is not either, however unsure the committee is of it.
 
     Args:
         deviations: (n_candidates,) eV/Å.
-        features: (n_candidates, n_features).
-        known: (n_known, n_features), of the structures that have labels.
+        features: (n_atoms, n_features) of each candidate.
+        known: (n_known, n_features), of the atoms that have labels.
         count: Most candidates to choose.
         threshold: eV/Å; only candidates with a larger deviation are chosen.
-        apart: Only candidates farther than this from what is known or chosen, in the unit of `scaled`, are.
+        apart: Only candidates with a larger novelty, in the unit of `scaled`, are.
     """
     if not len(features):
         return []
-    features, known = scaled(features, known)
-    nearest = np.full(len(features), np.inf)
-    for place in known:
-        np.minimum(nearest, np.linalg.norm(features - place, axis=1), out=nearest)
+    ends = np.cumsum([len(one) for one in features])
+    atoms, places = scaled(np.concatenate(features), known)
+    nearest = cKDTree(places).query(atoms)[0] if len(places) else np.full(len(atoms), np.inf)
     chosen: list[int] = []
     while len(chosen) < count:
-        # Without anything known, all are equally far from it.
-        distances = np.where(np.isinf(nearest), 1.0, nearest)
-        worth = np.where((deviations > threshold) & (distances > apart), deviations * distances, -np.inf)
+        novelty = np.maximum.reduceat(nearest, np.concatenate([[0], ends[:-1]]))
+        # Without anything known, all are equally new.
+        novelty = np.where(np.isinf(novelty), 1.0, novelty)
+        worth = np.where((deviations > threshold) & (novelty > apart), deviations * novelty, -np.inf)
         worth[chosen] = -np.inf
         best = int(worth.argmax())
         if worth[best] == -np.inf:
             break
         chosen.append(best)
-        np.minimum(nearest, np.linalg.norm(features - features[best], axis=1), out=nearest)
+        own = atoms[ends[best] - len(features[best]) : ends[best]]
+        np.minimum(nearest, cKDTree(own).query(atoms)[0], out=nearest)
     return chosen

@@ -33,6 +33,8 @@ class Round:
         unsure: How many have a deviation above the threshold.
         chosen: Arm -> names of those to label.
         labelled: Arm -> names of those that have labels, when all are computed.
+        late: Arm -> names of those of earlier rounds whose labels failed then, and came now: they are trained on from
+            the next round on.
     """
 
     runs: dict[str, str] = field(default_factory=dict)
@@ -44,6 +46,11 @@ class Round:
     unsure: int | None = None
     chosen: dict[str, list[str]] = field(default_factory=dict)
     labelled: dict[str, list[str]] | None = None
+    late: dict[str, list[str]] = field(default_factory=dict)
+
+    def new_labels(self, arm: str) -> list[str]:
+        """Return the names of those that have labels since this round."""
+        return [*(self.labelled or {}).get(arm, ()), *self.late.get(arm, ())]
 
 
 @dataclass
@@ -62,7 +69,7 @@ class State:
 
     def labels(self, arm: str = ACTIVE, before: int | None = None) -> int:
         """Return how many labels an arm has, of all rounds or those before one."""
-        return sum(len((one.labelled or {}).get(arm, ())) for one in self.rounds[:before])
+        return sum(len(one.new_labels(arm)) for one in self.rounds[:before])
 
 
 def load_state(folder: Path, asked: str) -> State:

@@ -14,6 +14,9 @@ from kimgnn.cli.log import set_up_log
 
 def active(
     manifest: Annotated[Path, typer.Argument(help="The manifest, YAML, with an active block.", show_default=False)],
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try labels that failed and were skipped once more, of all rounds.")
+    ] = False,
 ) -> None:
     """Train a committee, explore with it, have labelled what it is unsure of, train again; run again, it goes on."""
     set_up_log()
@@ -24,7 +27,7 @@ def active(
     project = prepare(manifest)
     with alone(project.folder, "Wait for it, or give another workspace.name or model.name."):
         try:
-            state = go_on(project)
+            state = go_on(project, retry_failed)
         except KeyboardInterrupt:
             print(f"To go on: kimgnn active {manifest}", file=sys.stderr)
             raise

@@ -349,7 +349,7 @@ def _asked(trained: Checkpoint) -> str:
 
 
 def _predict(trained: Checkpoint, configurations: Sequence[Configuration]) -> list[Prediction]:
-    from kimgnn.evaluation.calibration import calibrated
+    from kimgnn.evaluation.calibrated import calibrated
     from kimgnn.evaluation.sampling import predict_as_asked
     from kimgnn.models.tasks import tasks_of
     from kimgnn.physics.potential import Potential

@@ -36,8 +36,8 @@ def predict(
         str,
         typer.Argument(
             metavar="MODEL",
-            help="A run directory (its best checkpoint), a checkpoint, or an exported .pt, .pt2 or .onnx file; left "
-            "out with --url.",
+            help="A run directory (its best checkpoint), a checkpoint, an exported folder, or an exported .pt, .pt2 or "
+            ".onnx file; left out with --url.",
             show_default=False,
         ),
     ],

@@ -11,7 +11,8 @@ that they share). An interval is ``± q s``:
   atoms, forces) each counts for its share, since those of one structure are alike: the quantile is that of Dunn,
   Wasserman & Ramdas (2023) for values in groups.
 
-Probabilities are sharpened or flattened by a temperature (Guo et al. 2017). The classes that are told are, by
+Probabilities are sharpened or flattened by a temperature (Guo et al. 2017), those of an ensemble's members each before
+their mean and their deviation are taken. The classes that are told are, by
 ``conformal``, those above a threshold (Sadinle et al. 2019), and by ``scaling`` the fewest whose probabilities add up
 to the level; the most probable one is always among them.
 """
@@ -19,9 +20,8 @@ to the level; the most probable one is always among them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Final, Literal, Self, TypeAlias
+from collections.abc import Mapping
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,131 +29,21 @@ from scipy.optimize import minimize, minimize_scalar
 from scipy.stats import norm
 
 from kimgnn.errors import DataError, Problem
+from kimgnn.evaluation.calibrated import (
+    SURE,
+    Calibration,
+    ClassCalibration,
+    Method,
+    ValueCalibration,
+    Values,
+    slope_of,
+    tempered_classes,
+)
 from kimgnn.evaluation.classification import Classification
-from kimgnn.evaluation.heads import LABEL_TASKS, HeadResult
-from kimgnn.evaluation.predict import Prediction
+from kimgnn.evaluation.heads import HeadResult
 from kimgnn.evaluation.regression import Regression
-from kimgnn.fields import ENERGY, FORCES
-from kimgnn.models.tasks import Task
-
-Method: TypeAlias = Literal["conformal", "scaling"]
-Values: TypeAlias = NDArray[np.float64]
 
 _WHERE: Final = "training.validation_dataset"
-
-SURE: Final = 1e-15
-"""The smallest probability whose logarithm is taken."""
-
-
-@dataclass(frozen=True)
-class ValueCalibration:
-    """Of a head of numbers, of the energy or of force components.
-
-    Attributes:
-        factor: a.
-        offset: b, in the unit of what is learned.
-        quantile: q at the level.
-        structures: Labelled structures that it was fitted on.
-    """
-
-    factor: float
-    offset: float
-    quantile: float
-    structures: int
-
-    def deviation(self, raw: Values) -> Values:
-        """Return s of deviations σ, both of what is learned."""
-        return self.factor * raw + self.offset
-
-
-@dataclass(frozen=True)
-class ClassCalibration:
-    """Of a classification head.
-
-    Attributes:
-        temperature: What logarithms of probabilities are divided by.
-        threshold: Probability above which a class is told; ``None`` for those that add up to the level.
-        structures: Labelled structures that it was fitted on.
-    """
-
-    temperature: float
-    threshold: float | None
-    structures: int
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """Of a network, for one level.
-
-    Attributes:
-        method: ``conformal`` or ``scaling``.
-        level: Share of the true values that intervals and sets of classes are to hold.
-        values: Head, ``energy`` or ``forces`` -> its own.
-        classes: Classification head -> its own.
-    """
-
-    method: Method
-    level: float
-    values: dict[str, ValueCalibration] = field(default_factory=dict)
-    classes: dict[str, ClassCalibration] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain, JSON-safe values: what a checkpoint and an exported file carry."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Self | None:
-        """Return what `to_dict` said; ``None`` of nothing."""
-        if not plain:
-            return None
-        values = {name: ValueCalibration(**given) for name, given in plain["values"].items()}
-        classes = {name: ClassCalibration(**given) for name, given in plain["classes"].items()}
-        return cls(plain["method"], plain["level"], values, classes)
-
-    def apply(self, prediction: Prediction, tasks: Sequence[Task], n_atoms: int) -> Prediction:
-        """Return a prediction with calibrated deviations and probabilities, intervals and sets of classes.
-
-        Args:
-            prediction: As the network made it.
-            tasks: What its property and classification heads predict.
-            n_atoms: Of the structure.
-        """
-        properties, deviations = dict(prediction.properties), dict(prediction.deviations)
-        intervals, sets = dict(prediction.intervals), dict(prediction.sets)
-        of_energy: dict[str, Any] = {}
-        for task in tasks:
-            name = task.name
-            if name in self.classes:
-                properties[name], sets[name] = self.classes_of(name, properties[name])
-            elif name in self.values and name in deviations:
-                deviations[name], intervals[name] = self.interval(task, properties[name], deviations[name], n_atoms)
-        for name in (ENERGY, FORCES):
-            deviation = getattr(prediction, f"{name}_deviation")
-            if name in self.values and deviation is not None:
-                value = np.asarray(getattr(prediction, name), dtype=np.float64)
-                scaled, intervals[name] = self.interval(LABEL_TASKS[name], value, np.asarray(deviation), n_atoms)
-                of_energy[f"{name}_deviation"] = float(scaled) if name == ENERGY else scaled
-        return replace(
-            prediction, properties=properties, deviations=deviations, intervals=intervals, sets=sets, **of_energy
-        )
-
-    def interval(self, task: Task, value: Values, deviation: Values, n_atoms: int) -> tuple[Values, Values]:
-        """Return the calibrated deviation, and lower and upper end of the interval ``(2, ...)``, in ``task.unit``."""
-        own = self.values[task.name]
-        slope = _slope(task, value, n_atoms)
-        scaled = own.deviation(deviation / slope)
-        step = own.quantile * scaled
-        if task.transform == "log10":
-            ends = (value * 10.0**-step, value * 10.0**step)
-        else:
-            ends = (value - step * slope, value + step * slope)
-        return scaled * slope, np.stack(ends)
-
-    def classes_of(self, name: str, probabilities: Values) -> tuple[Values, NDArray[np.bool_]]:
-        """Return calibrated probabilities and which classes are told, both ``(..., n_classes)``."""
-        own = self.classes[name]
-        tempered = at_temperature(probabilities, own.temperature)
-        return tempered, _told(tempered, own.threshold, self.level)
 
 
 def fit_calibration(method: Method, level: float, results: Mapping[str, HeadResult]) -> Calibration:
@@ -174,10 +64,8 @@ def fit_calibration(method: Method, level: float, results: Mapping[str, HeadResu
     for name, result in results.items():
         if isinstance(result, Regression) and result.deviation is None:
             continue
-        if few := too_few(name, len(np.unique(result.structure)), level):
-            problems += few
-        elif not all(np.isfinite(part).all() for part in _predicted(result)):
-            problems.append(Problem(_WHERE, f"a prediction of {name!r} is not a number, and cannot be calibrated"))
+        if found := refusals(name, result, level):
+            problems += found
         elif isinstance(result, Regression):
             values[name] = _fit_values(method, level, result)
         else:
@@ -187,21 +75,21 @@ def fit_calibration(method: Method, level: float, results: Mapping[str, HeadResu
     return Calibration(method, level, values, classes)
 
 
-def calibrated(
-    predictions: Sequence[Prediction], tasks: Sequence[Task], sizes: Sequence[int], plain: Mapping[str, Any]
-) -> list[Prediction]:
-    """Return predictions with the calibration that a checkpoint or file carries, or as they are where it has none.
-
-    Args:
-        predictions: As the network made them.
-        tasks: What its property and classification heads predict.
-        sizes: Atoms of each structure.
-        plain: As `Calibration.to_dict` returned it, or empty.
-    """
-    calibration = Calibration.from_dict(plain)
-    if calibration is None:
-        return list(predictions)
-    return [calibration.apply(found, tasks, size) for found, size in zip(predictions, sizes, strict=True)]
+def refusals(name: str, result: HeadResult, level: float) -> list[Problem]:
+    """Return why a head cannot be calibrated: too few labelled structures, or a prediction that is not a number."""
+    if few := too_few(name, len(np.unique(result.structure)), level):
+        return few
+    broken = ~np.all(
+        [np.isfinite(part).reshape(len(result.structure), -1).all(axis=1) for part in _predicted(result)], 0
+    )
+    if not broken.any():
+        return []
+    structures = len(np.unique(result.structure[broken]))
+    message = (
+        f"the predictions of {name!r} for {structures} of the structures are not numbers, and cannot be calibrated"
+    )
+    remedy = "Look whether these are like what it was trained on, and whether training went wrong."
+    return [Problem(_WHERE, message, remedy=remedy)]
 
 
 def too_few(name: str, structures: int, level: float) -> list[Problem]:
@@ -225,7 +113,7 @@ def residuals(result: Regression) -> tuple[Values, Values]:
     Args:
         result: With deviations.
     """
-    slope = _slope(result.task, result.predicted, result.n_atoms)
+    slope = slope_of(result.task, result.predicted, result.n_atoms)
     if result.task.transform == "log10":
         error = np.log10(result.predicted) - np.log10(result.reference)
     else:
@@ -259,21 +147,6 @@ def conformal_quantile(scores: Values, structure: NDArray[np.int64], level: floa
 def normal_quantile(level: float | Values) -> Values:
     """Return how many deviations hold the share ``level`` of a normal distribution."""
     return np.asarray(norm.ppf(0.5 + 0.5 * np.asarray(level)))
-
-
-def at_temperature(probabilities: Values, temperature: float) -> Values:
-    """Return the softmax of ``log p / T`` over the last axis; NaN stays NaN."""
-    logits = np.log(np.clip(probabilities, SURE, None)) / temperature
-    weights = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return weights / weights.sum(axis=-1, keepdims=True)
-
-
-def _slope(task: Task, value: Values, n_atoms: int | NDArray[np.int64]) -> Values:
-    """Return how a value changes with what is learned: 1, the number of atoms, or ``ln 10 · y`` of a logarithm."""
-    if task.transform == "log10":
-        return np.log(10.0) * value
-    per_atom = task.extensive or task.transform == "per_atom"
-    return np.ones_like(value) * (n_atoms if per_atom else 1.0)
 
 
 def _predicted(result: HeadResult) -> tuple[Values, ...]:
@@ -318,30 +191,19 @@ def _fit_deviation(error: Values, raw: Values, share: Values) -> tuple[float, fl
 
 def _fit_classes(method: Method, level: float, result: Classification) -> ClassCalibration:
     true = np.arange(len(result.reference)), result.reference
+    of_members = result.members is not None
+
+    def tempered_at(temperature: float) -> Values:
+        return tempered_classes(result.probabilities, result.members, temperature, of_members)[0]
 
     def unlikely(log_temperature: float) -> float:
-        tempered = at_temperature(result.probabilities, float(np.exp(log_temperature)))
+        tempered = tempered_at(float(np.exp(log_temperature)))
         return float(-np.log(np.clip(tempered[true], SURE, None)).mean())
 
     widest = np.log(100.0)
     temperature = float(np.exp(minimize_scalar(unlikely, bounds=(-widest, widest), method="bounded").x))
     threshold = None
     if method == "conformal":
-        missing = 1.0 - at_temperature(result.probabilities, temperature)[true]
+        missing = 1.0 - tempered_at(temperature)[true]
         threshold = float(1.0 - conformal_quantile(missing, result.structure, level))
-    return ClassCalibration(temperature, threshold, len(result.reference))
-
-
-def _told(probabilities: Values, threshold: float | None, level: float) -> NDArray[np.bool_]:
-    """Return which classes are told, ``(..., n_classes)``; all where a probability is NaN."""
-    order = np.argsort(-probabilities, axis=-1, kind="stable")
-    falling = np.take_along_axis(probabilities, order, axis=-1)
-    if threshold is None:
-        before = np.cumsum(falling, axis=-1) - falling
-        told = ~(before >= level)
-    else:
-        told = ~(falling < threshold)
-    told[..., 0] = True
-    result = np.empty_like(told)
-    np.put_along_axis(result, order, told, axis=-1)
-    return result
+    return ClassCalibration(temperature, threshold, len(result.reference), of_members)

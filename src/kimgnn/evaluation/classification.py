@@ -22,12 +22,14 @@ class Classification:
         reference: Classes ``(n,)`` int64, indices into ``task.classes``.
         probabilities: ``(n, n_classes)``, each row of sum 1.
         structure: ``(n,)`` int64, which structure of the split.
+        members: Of an ensemble, logarithms of what its members say ``(n, n_members, n_classes)``.
     """
 
     task: Task
     reference: NDArray[np.int64]
     probabilities: NDArray[np.float64]
     structure: NDArray[np.int64]
+    members: NDArray[np.float64] | None = None
 
     @property
     def predicted(self) -> NDArray[np.int64]:

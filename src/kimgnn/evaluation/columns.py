@@ -40,15 +40,16 @@ def prediction_columns(prediction: Prediction, tasks: Sequence[Task], arrays: bo
     columns: dict[str, Any] = {}
     if prediction.energy is not None:
         columns[with_unit(ENERGY, UNITS[ENERGY])] = float(prediction.energy)
-        columns |= energy_uncertainty_columns(ENERGY, prediction)
+        columns |= label_uncertainty_columns(ENERGY, prediction)
     if prediction.stress is not None:
         columns |= value_columns(STRESS, UNITS[STRESS], prediction.stress)
+        columns |= label_uncertainty_columns(STRESS, prediction)
     for name in (FORCES, ATOMIC_ENERGIES):
         value = getattr(prediction, name)
         if value is not None and arrays:
             columns[with_unit(name, UNITS[name])] = value.tolist()
-    if prediction.forces_deviation is not None and arrays:
-        columns[with_unit(f"{FORCES} deviation", UNITS[FORCES])] = prediction.forces_deviation.tolist()
+    if arrays:
+        columns |= label_uncertainty_columns(FORCES, prediction)
     for task in tasks:
         value = prediction.properties[task.name]
         if task.kind == "classification":
@@ -78,14 +79,15 @@ def class_columns(name: str, task: Task, probabilities: NDArray[np.float64]) -> 
     return {name: best} | shares
 
 
-def energy_uncertainty_columns(name: str, prediction: Prediction) -> dict[str, Any]:
-    """Return standard deviation and interval of the energy, those that there are, as columns of ``name``."""
+def label_uncertainty_columns(name: str, prediction: Prediction) -> dict[str, Any]:
+    """Return standard deviation and interval of ``energy``, ``forces`` or ``stress``, those that there are."""
+    found = {f"{name} deviation": getattr(prediction, f"{name}_deviation")}
+    if name in prediction.intervals:
+        found |= {f"{name} {end}": value for end, value in zip(ENDS, prediction.intervals[name], strict=True)}
     columns: dict[str, Any] = {}
-    if prediction.energy_deviation is not None:
-        columns[with_unit(f"{name} deviation", UNITS[ENERGY])] = _plain(prediction.energy_deviation)
-    if ENERGY in prediction.intervals:
-        ends = zip(ENDS, prediction.intervals[ENERGY], strict=True)
-        columns |= {with_unit(f"{name} {end}", UNITS[ENERGY]): _plain(value) for end, value in ends}
+    for called, value in found.items():
+        if value is not None:
+            columns |= value_columns(called, UNITS[name], np.atleast_1d(value))
     return columns
 
 

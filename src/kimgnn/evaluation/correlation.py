@@ -10,12 +10,12 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from kimgnn.evaluation.heads import LABEL_TASKS, target_of
+from kimgnn.evaluation.heads import target_of
 from kimgnn.evaluation.predict import Prediction
 from kimgnn.evaluation.regression import drawn, drawn_as
 from kimgnn.evaluation.tables import Table
 from kimgnn.fields import ENERGY
-from kimgnn.models.tasks import Task
+from kimgnn.models.tasks import LABEL_TASKS, Task
 from kimgnn.transforms.graph import label_of
 
 if TYPE_CHECKING:

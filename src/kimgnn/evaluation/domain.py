@@ -23,7 +23,13 @@ BINS: Final = 20
 """Of the histogram of a label."""
 
 SUMMARY: Final = "training_data"
-"""Where a checkpoint's ``data`` and the metadata of a file of properties have the summary, there in JSON."""
+"""Where a checkpoint's ``data`` and the metadata of an exported file have the summary, there in JSON."""
+
+NOT_KNOWN: Final = (
+    "the model is of an older kimgnn, and does not tell what it was trained on: whether the structure is like its "
+    "training data is not known"
+)
+"""Warning of every structure, by a model without a summary."""
 
 ENERGY_PER_ATOM: Final = "energy_per_atom"
 """What the label of a potential is called in it, eV."""
@@ -78,16 +84,19 @@ class Domain:
     """The training data of a model, as far as a structure can be compared with them.
 
     Args:
-        known: `summary`; of older models there is none.
+        known: `summary`; of older models it is empty, and that is told of every structure.
     """
 
     def __init__(self, known: Mapping[str, Any]) -> None:
+        self._is_known = bool(known)
         self._elements = set(known.get(ELEMENTS, ()))
         self._compositions = _Compositions.of(known.get(COMPOSITIONS, ()))
         self._spacing: float = known.get(SPACING, 1.0)
 
     def warnings_of(self, symbols: Sequence[str]) -> list[str]:
         """Return why a prediction may be worse for these atoms than the model's errors say, as far as is known."""
+        if not self._is_known:
+            return [NOT_KNOWN]
         told = []
         unseen = sorted(set(symbols) - self._elements) if self._elements else []
         if unseen:
@@ -118,7 +127,7 @@ class _Compositions:
         counts = [Formula(formula).count() for formula in formulas]
         symbols = sorted({symbol for count in counts for symbol in count})
         column = {symbol: place for place, symbol in enumerate(symbols)}
-        fractions = np.zeros((len(counts), len(symbols)))
+        fractions = np.zeros((len(counts), len(symbols)), order="F")
         for row, count in zip(fractions, counts, strict=True):
             for symbol, number in count.items():
                 row[column[symbol]] = number / sum(count.values())
@@ -127,8 +136,9 @@ class _Compositions:
     def nearest(self, symbols: Sequence[str]) -> tuple[str, float]:
         """Return the formula nearest to atoms, and its distance."""
         count = Counter(symbols)
-        fractions = np.array([count[symbol] for symbol in self.symbols]) / len(symbols)
-        shared = np.minimum(self.fractions, fractions).sum(axis=1)
+        here = [place for place, symbol in enumerate(self.symbols) if symbol in count]
+        fractions = np.array([[count[self.symbols[place]] / len(symbols)] for place in here]).reshape(-1, 1)
+        shared = np.minimum(self.fractions.T[here], fractions).sum(axis=0)
         best = int(shared.argmax())
         return self.formulas[best], 1 - float(shared[best])
 

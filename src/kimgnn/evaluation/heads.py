@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from ase import units
@@ -13,8 +13,8 @@ from kimgnn.errors import DataError
 from kimgnn.evaluation.classification import Classification
 from kimgnn.evaluation.predict import Prediction
 from kimgnn.evaluation.regression import Regression
-from kimgnn.fields import ENERGY, FORCES, STRESS
-from kimgnn.models.tasks import Task
+from kimgnn.fields import STRESS
+from kimgnn.models.tasks import LABEL_TASKS, Task
 from kimgnn.transforms.graph import configuration_name, label_of
 
 if TYPE_CHECKING:
@@ -23,13 +23,6 @@ if TYPE_CHECKING:
 HeadResult: TypeAlias = Regression | Classification
 Values: TypeAlias = Sequence[NDArray[np.float64]]
 """One array a structure."""
-
-LABEL_TASKS: Final = {
-    ENERGY: Task(ENERGY, "regression", ENERGY, "eV", extensive=True),
-    FORCES: Task(FORCES, "regression", FORCES, "eV/Å", components=3, per_atom=True),
-    STRESS: Task(STRESS, "regression", STRESS, "GPa", components=6),
-}
-"""What an energy head gives, as tasks like any other."""
 
 
 def compare_heads(
@@ -52,7 +45,8 @@ def compare_heads(
             continue
         predicted = [prediction.properties[task.name] for prediction in predictions]
         if task.kind == "classification":
-            results[task.name] = classification(task, targets, predicted)
+            members = [prediction.members[task.name] for prediction in predictions if task.name in prediction.members]
+            results[task.name] = classification(task, targets, predicted, members or None)
         else:
             deviations = [
                 prediction.deviations.get(task.name, np.full_like(value, np.nan))
@@ -67,7 +61,7 @@ def compare_heads(
 def compare_labels(predictions: Sequence[Prediction], configurations: Sequence[Configuration]) -> dict[str, Regression]:
     """Return energy, forces and stress (in GPa) like heads, those of them that are predicted and labelled.
 
-    Deviations are those of an ensemble.
+    Deviations are those of an ensemble, or of samples.
     """
     results: dict[str, Regression] = {}
     sizes = [len(configuration.species) for configuration in configurations]
@@ -81,8 +75,8 @@ def compare_labels(predictions: Sequence[Prediction], configurations: Sequence[C
             for configuration, value in zip(configurations, predicted, strict=True)
         ]
         if any(not np.isnan(found).all() for found in labels):
-            said = [getattr(prediction, f"{label}_deviation", None) for prediction in predictions]
-            deviations = [np.atleast_1d(found) for found in said if found is not None]
+            said = [getattr(prediction, f"{label}_deviation") for prediction in predictions]
+            deviations = [np.atleast_1d(found) * factor for found in said if found is not None]
             results[label] = regression(task, labels, predicted, sizes, deviations or None)
     return results
 
@@ -142,12 +136,16 @@ def regression(
     )
 
 
-def classification(task: Task, targets: Values, probabilities: Values) -> Classification:
-    """Return labels and probabilities of one head, structure by structure; NaN labels are left out."""
+def classification(task: Task, targets: Values, probabilities: Values, members: Values | None = None) -> Classification:
+    """Return labels and probabilities of one head, and of an ensemble's members; structures with NaN are left out."""
     reference = _joined(targets)
     known = ~np.isnan(reference)
     return Classification(
-        task, reference[known].astype(np.int64), np.stack(probabilities)[known], np.flatnonzero(known)
+        task,
+        reference[known].astype(np.int64),
+        np.stack(probabilities)[known],
+        np.flatnonzero(known),
+        None if members is None else np.stack(members)[known],
     )
 
 

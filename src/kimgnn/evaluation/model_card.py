@@ -57,6 +57,11 @@ class ModelFacts:
         return str(self.manifest.get("model", {}).get("name") or "model")
 
     @property
+    def networks(self) -> int:
+        """How many there are."""
+        return int(self.manifest.get("model", {}).get("ensemble") or 1)
+
+    @property
     def source(self) -> str:
         """Where the data come from, as the manifest says."""
         path = self.manifest.get("dataset", {}).get("path")

@@ -9,10 +9,11 @@ from typing import IO, Any, Final
 
 import ase
 import ase.io
+import numpy as np
 
 from kimgnn.evaluation.columns import ENDS, csv_cells, prediction_columns
 from kimgnn.evaluation.predict import Prediction, with_predictions
-from kimgnn.fields import ENERGY
+from kimgnn.fields import ENERGY, FORCES, LABELS, STRESS
 from kimgnn.models.tasks import Task
 
 
@@ -85,13 +86,17 @@ class ExtxyzWriter(Writer):
     def write(self, identifier: str, atoms: ase.Atoms, prediction: Prediction) -> None:
         """Write a frame."""
         copied = with_predictions(atoms, prediction)
-        if prediction.energy_deviation is not None:
-            copied.info["energy_deviation"] = prediction.energy_deviation
-        if ENERGY in prediction.intervals:
-            ends = zip(ENDS, prediction.intervals[ENERGY], strict=True)
-            copied.info |= {f"energy_{end}": float(number) for end, number in ends}
-        if prediction.forces_deviation is not None:
-            copied.set_array("forces_deviation", prediction.forces_deviation)
+        for label in LABELS:
+            told = {f"{label}_deviation": getattr(prediction, f"{label}_deviation")}
+            if label in prediction.intervals:
+                told |= {f"{label}_{end}": value for end, value in zip(ENDS, prediction.intervals[label], strict=True)}
+            for name, value in told.items():
+                if value is None or (label == STRESS and np.isnan(value).any()):
+                    continue
+                if label == FORCES:
+                    copied.set_array(name, value)
+                else:
+                    copied.info[name] = float(value) if label == ENERGY else value
         for task in self.tasks:
             value = prediction.properties[task.name]
             if task.kind == "classification":
@@ -100,8 +105,8 @@ class ExtxyzWriter(Writer):
                 if task.name in prediction.deviations:
                     copied.info[f"{task.name}_deviation"] = prediction.deviations[task.name]
                 if task.name in prediction.sets:
-                    told = zip(task.classes, prediction.sets[task.name], strict=True)
-                    copied.info[f"{task.name}_set"] = " ".join(kind for kind, there in told if there)
+                    kinds = zip(task.classes, prediction.sets[task.name], strict=True)
+                    copied.info[f"{task.name}_set"] = " ".join(kind for kind, there in kinds if there)
                 continue
             found = {task.name: value}
             if task.name in prediction.deviations:

@@ -13,10 +13,20 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from kimgnn.fields import ATOMIC_ENERGIES, EDGE_INDEX, ENERGY, ENERGY_DEVIATION, FORCES, FORCES_DEVIATION, STRESS
+from kimgnn.fields import (
+    ATOMIC_ENERGIES,
+    EDGE_INDEX,
+    ENERGY,
+    ENERGY_DEVIATION,
+    FORCES,
+    FORCES_DEVIATION,
+    STRESS,
+    STRESS_DEVIATION,
+)
 from kimgnn.heads.classification import probabilities
+from kimgnn.heads.members import class_spread
 from kimgnn.heads.property import PropertyHead
-from kimgnn.models.ensemble import SPREAD
+from kimgnn.models.ensemble import MEMBERS
 from kimgnn.nn.fusion import ModalityWeights
 from kimgnn.nn.states import StateInput, read_states
 from kimgnn.transforms.batches import Bounds
@@ -39,12 +49,16 @@ class Prediction:
             name of a classification head -> probabilities of the classes ``(n_classes,)``.
         deviations: Name of a head that says how sure it is (an ensemble's all do) -> the standard deviation, shape and
             unit as in ``properties``; of a classification head, that of the probabilities.
-        intervals: Name of a head that was calibrated, or ``energy`` -> ``(2, ...)``, the lower and the upper end of the
-            interval that holds the true value with the probability of the model's level.
+        intervals: Name of a head that was calibrated, or ``energy``, ``forces`` or ``stress`` -> ``(2, ...)``, the
+            lower and the upper end of the interval that holds the true value with the probability of the model's level.
+            A deviation of numbers is calibrated if there is an interval of the same name, and raw if there is none.
         sets: Name of a classification head that was calibrated -> ``(n_classes,)``, which classes are told: the true
             one is among them with the probability of the model's level.
+        members: Name of a classification head of an ensemble -> ``(n_members, n_classes)``, logarithms of what each
+            member says; for calibration, which leaves them out.
         energy_deviation: Of an ensemble, standard deviation of its members, eV.
         forces_deviation: Of an ensemble, ``(n_atoms, 3)``, the same of each component, eV/Å.
+        stress_deviation: Of an ensemble, ``(6,)``, the same of each component, eV/Å³; NaN without a volume.
         attention: By attention fusion: the weight of the structure beside its composition, 0 to 1.
     """
 
@@ -56,8 +70,10 @@ class Prediction:
     deviations: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     intervals: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     sets: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
+    members: dict[str, NDArray[np.float64]] = field(default_factory=dict)
     energy_deviation: float | None = None
     forces_deviation: NDArray[np.float64] | None = None
+    stress_deviation: NDArray[np.float64] | None = None
     attention: float | None = None
 
 
@@ -145,7 +161,7 @@ def with_predictions(atoms: Atoms, prediction: Prediction) -> Atoms:
 
 def _split(potential: torch.nn.Module, output: dict[str, Tensor], sizes: list[int]) -> list[Prediction]:
     """Cut the outputs of a batch into structures of ``sizes`` atoms, those of other heads than energy decoded."""
-    by_structure: list[dict[str, Any]] = [{"properties": {}, "deviations": {}} for _ in sizes]
+    by_structure: list[dict[str, Any]] = [{"properties": {}, "deviations": {}, "members": {}} for _ in sizes]
 
     def deal(kind: str, name: str, values: Tensor, by_atom: bool) -> None:
         parts = torch.split(values, sizes) if by_atom else values.unbind()
@@ -153,7 +169,7 @@ def _split(potential: torch.nn.Module, output: dict[str, Tensor], sizes: list[in
             (result[kind] if kind else result)[name] = part.cpu().numpy()
 
     of_atoms = (FORCES, ATOMIC_ENERGIES, FORCES_DEVIATION)
-    for name in (ENERGY, STRESS, ENERGY_DEVIATION, *of_atoms):
+    for name in (ENERGY, STRESS, ENERGY_DEVIATION, STRESS_DEVIATION, *of_atoms):
         if name in output:
             deal("", name, output[name], by_atom=name in of_atoms)
     for name in (ENERGY, ENERGY_DEVIATION):
@@ -168,8 +184,9 @@ def _split(potential: torch.nn.Module, output: dict[str, Tensor], sizes: list[in
                 deal("deviations", name, deviation, head.per_atom)
         else:
             deal("properties", name, probabilities(output[name]), by_atom=False)
-            if name + SPREAD in output:
-                deal("deviations", name, output[name + SPREAD], by_atom=False)
+            if name + MEMBERS in output:
+                deal("deviations", name, class_spread(output[name + MEMBERS]), by_atom=False)
+                deal("members", name, output[name + MEMBERS].transpose(0, 1), by_atom=False)
     return [Prediction(**result) for result in by_structure]
 
 

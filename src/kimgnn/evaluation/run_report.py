@@ -20,13 +20,12 @@ from kimgnn.evaluation.columns import (
     ATTENTION,
     class_columns,
     csv_cells,
-    energy_uncertainty_columns,
+    label_uncertainty_columns,
     uncertainty_columns,
     value_columns,
 )
 from kimgnn.evaluation.floor import composition_floor
 from kimgnn.evaluation.heads import (
-    LABEL_TASKS,
     HeadResult,
     Values,
     compare_heads,
@@ -51,7 +50,7 @@ from kimgnn.evaluation.tables import Table
 from kimgnn.evaluation.uncertainty import Uncertainty
 from kimgnn.fields import ENERGY, FORCES, STRESS
 from kimgnn.files import atomic_write
-from kimgnn.models.tasks import Task
+from kimgnn.models.tasks import LABEL_TASKS, Task
 from kimgnn.transforms.graph import configuration_name, label_of
 
 if TYPE_CHECKING:
@@ -87,6 +86,7 @@ class Timing:
         seconds_per_epoch: Of a usual epoch.
         structures_per_second: Of training.
         device: Where.
+        networks: Of an ensemble; times and epochs are added up over them.
     """
 
     seconds: float
@@ -94,6 +94,7 @@ class Timing:
     seconds_per_epoch: float
     structures_per_second: float
     device: str = "cpu"
+    networks: int = 1
 
 
 def write_run_report(
@@ -174,6 +175,7 @@ def write_run_report(
         notes=undefined_metrics(heads),
         pictures={title: picture for title, picture in shown.items() if not title.startswith(UNCERTAINTY)},
         of_uncertainty={title: picture for title, picture in shown.items() if title.startswith(UNCERTAINTY)},
+        classes=[task.name for task in tasks if task.kind == "classification"],
         worst={name: _worst(result, chosen.configurations) for name, result in results.items()},
         manifest=yaml.safe_dump(dict(manifest), sort_keys=False, allow_unicode=True),
     )
@@ -339,7 +341,7 @@ def _write_results(path: Path, split: Split, tasks: Sequence[Task]) -> None:
             label = np.array([label_of(item, ENERGY)], dtype=np.float64)
             row |= value_columns("energy target", "eV", label)
             row |= value_columns("energy prediction", "eV", np.array([prediction.energy]))
-            row |= energy_uncertainty_columns(ENERGY, prediction)
+            row |= label_uncertainty_columns(ENERGY, prediction)
         for task in tasks:
             target, value = target_of(item, task), prediction.properties[task.name]
             if task.kind == "classification":

@@ -10,23 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from kimgnn.evaluation.calibration import (
-    Calibration,
-    ClassCalibration,
-    ValueCalibration,
-    Values,
-    conformal_quantile,
-    normal_quantile,
-    residuals,
-    shares,
-)
+from kimgnn.evaluation.calibrated import Calibration, ClassCalibration, ValueCalibration, Values
+from kimgnn.evaluation.calibration import conformal_quantile, normal_quantile, residuals, shares
 from kimgnn.evaluation.classification import Classification
 from kimgnn.evaluation.heads import HeadResult, compare_heads, compare_labels
 from kimgnn.evaluation.metrics import with_unit
 from kimgnn.evaluation.regression import Regression
 from kimgnn.evaluation.tables import Table
-from kimgnn.fields import ENERGY, FORCES
-from kimgnn.models.tasks import Task
+from kimgnn.models.tasks import LABEL_TASKS, Task
 
 if TYPE_CHECKING:
     from kliff.dataset import Configuration
@@ -288,7 +279,7 @@ def _ends(predictions: Sequence[Prediction], side: int) -> list[Prediction]:
     for prediction in predictions:
         found = {name: interval[side] for name, interval in prediction.intervals.items()}
         properties = {name: found.get(name, value) for name, value in prediction.properties.items()}
-        of_energy = {name: found[name] for name in (ENERGY, FORCES) if name in found}
+        of_energy = {name: found[name] for name in LABEL_TASKS if name in found}
         ends.append(replace(prediction, properties=properties, **of_energy))
     return ends
 
@@ -329,7 +320,7 @@ def _judge_classes(
         return ClassUncertainty(
             result.task, level, result.probabilities, None, result.reference, np.nan, np.nan, (before, None)
         )
-    probabilities, told = calibration.classes_of(result.task.name, result.probabilities)
+    probabilities, _, told = calibration.classes_of(result.task.name, result.probabilities, result.members)
     coverage = float(told[np.arange(len(told)), result.reference].mean())
     errors = before, confidence_error(probabilities, result.reference)
     size = float(told.sum(axis=1).mean())

@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from kimgnn.evaluation.metrics import with_unit
 from kimgnn.evaluation.plots import COLOURS, DENSE, GRID
@@ -83,7 +83,9 @@ def _coverage(ax: Axes, told: Deviations, level: float, name: str, colour: str) 
 
 def _errors(ax: Axes, found: ValueUncertainty, told: Deviations, name: str) -> None:
     """Draw absolute errors against deviations, and root mean squares in bins, which should lie on the line."""
-    size, deviation = np.abs(found.error), told.deviation
+    finite = np.isfinite(found.error) & np.isfinite(told.deviation)
+    error, deviation = found.error[finite], told.deviation[finite]
+    size = np.abs(error)
     seen = deviation > 0
     if not seen.any() or not size.any():
         ax.text(0.5, 0.5, "no errors or deviations above 0", transform=ax.transAxes, ha="center", fontsize=9)
@@ -100,10 +102,13 @@ def _errors(ax: Axes, found: ValueUncertainty, told: Deviations, name: str) -> N
         ax.scatter(deviation[seen], shown[seen], s=9, color=CALIBRATED, alpha=0.45, linewidths=0)
     span = np.array([0.7 * deviation[seen].min(), 1.4 * deviation.max()])
     ax.plot(span, span, color="#555555", linewidth=0.9, label="error = deviation")
-    ax.plot(*bins_of(found.error, deviation), "s-", color="#D55E00", markersize=5, linewidth=1.2, label="RMS, ten bins")
+    ax.plot(*bins_of(error, deviation), "s-", color="#D55E00", markersize=5, linewidth=1.2, label="RMS, ten bins")
     ax.set(xscale="log", yscale="log", xlim=span, ylim=(bottom, top))
     for axis, (low, high) in ((ax.xaxis, ax.get_xlim()), (ax.yaxis, ax.get_ylim())):
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
+        if high < 5 * low:  # within which 1, 2 and 5 are too few, and a logarithmic axis's own ticks too many
+            axis.set_major_locator(MaxNLocator(4))
+        else:
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 300 * low else (1,)))
         axis.set_major_formatter("{x:g}")
         axis.set_minor_formatter(NullFormatter())
     ax.set_xlabel(with_unit(f"{name} deviation", found.unit))

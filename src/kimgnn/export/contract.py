@@ -34,6 +34,10 @@ OUTPUTS: Final = ("atomic_energies", "gradient")
 MEMBER_OUTPUTS: Final = ("member_energies", "member_gradients")
 """Of a committee besides: ``(n_members, n_atoms)`` and ``(n_members, n_edges, 3)``."""
 
+METADATA_FILE: Final = "potential.json"
+METADATA_ENTRY: Final = f"extra/{METADATA_FILE}"
+"""Where what a file tells of itself stands in a TorchScript or pt2 archive, below its folder; ONNX has metadata."""
+
 
 class StagedGraph(NamedTuple):
     """The inputs of an exported file, in their order.

@@ -47,7 +47,7 @@ where the model knows little. In Python, without KIM:
 from kimgnn.calculator import KimgnnCalculator
 atoms.calc = KimgnnCalculator("{file}")
 atoms.get_forces()
-atoms.calc.results["forces_deviation"]   # and energy_deviation, energies_deviation
+atoms.calc.results["forces_deviation"]   # and energy_deviation, energies_deviation, stress_deviation
 ```
 
 A simulator asks through the KIM API by the extension `kimgnn_committee_deviation` (`kim_export/README.md` of kimgnn).
@@ -298,7 +298,8 @@ def _energy_zero(heads: Sequence[Mapping[str, Any]]) -> str:
 
 def _unit(metric: str, tasks: Sequence[Task]) -> str:
     """Return the unit of a metric called by split, label and kind of error: ``val_forces_mae``."""
-    named = {task.name: f"{task.unit}/atom" if task.extensive else task.unit for task in tasks if task.unit}
+    named = {task.name: task.unit for task in tasks if task.unit}
+    named |= {f"{task.name}_mae_per_atom": f"{task.unit}/atom" for task in tasks if task.unit}
     label = metric.partition("_")[2].removesuffix("_mae").removesuffix("_rmse")
     unit = (METRIC_UNITS | named).get(label)
     return f" {unit}" if unit else ""

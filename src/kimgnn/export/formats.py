@@ -33,7 +33,7 @@ class Format:
 def _write_torchscript(network: Network, path: Path, metadata: Mapping[str, str]) -> None:
     from kimgnn.export.torchscript import write_torchscript
 
-    write_torchscript(network, path)
+    write_torchscript(network, path, metadata)
 
 
 def require_onnx() -> None:
@@ -58,7 +58,7 @@ def _write_onnx(network: Network, path: Path, metadata: Mapping[str, str]) -> No
 def _write_pt2(network: Network, path: Path, metadata: Mapping[str, str]) -> None:
     from kimgnn.export.pt2 import write_pt2
 
-    write_pt2(network, path)
+    write_pt2(network, path, metadata)
 
 
 FORMATS: Final = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +15,9 @@ from ase import Atoms
 
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import ExportError
+from kimgnn.evaluation.domain import SUMMARY
 from kimgnn.export import documents, torchml
-from kimgnn.export.calibrated import calibration_section
+from kimgnn.export.calibrated import calibration_section, potential_calibration, potential_section
 from kimgnn.export.driver import driver_name
 from kimgnn.export.folders import refuse_if_taken, write_folders
 from kimgnn.export.formats import FORMATS, model_names
@@ -27,7 +29,7 @@ from kimgnn.export.property_contract import describe_properties
 from kimgnn.export.property_documents import how_to_use
 from kimgnn.export.property_package import has_properties, property_file, write_property_file
 from kimgnn.export.torchscript import save
-from kimgnn.models.checkpoint import Checkpoint
+from kimgnn.models.checkpoint import CALIBRATION, Checkpoint
 from kimgnn.models.tabulation import Tabulation
 from kimgnn.physics.potential import CoordinatePotential
 from kimgnn.registry import TRANSFORMS
@@ -163,6 +165,8 @@ def _for_kimgnn(checkpoint: Checkpoint, tabulation: Tabulation | None, name: str
     members = network.spec.members
     parameters = Parameters(format_name, chosen.file, network.cutoff, network.num_layers, species, members)
     metadata = documents.file_metadata(network, documents.without_machine(checkpoint.manifest))
+    metadata[CALIBRATION] = json.dumps(potential_calibration(checkpoint))
+    metadata[SUMMARY] = json.dumps(checkpoint.data.get(SUMMARY, {}), ensure_ascii=False)
     if tabulation is not None:
         metadata["tables"] = str(tabulation)
     return _Model(
@@ -221,7 +225,7 @@ def _write(
 ) -> None:
     model.write(folder / model.file)
     manifest = documents.without_machine(checkpoint.manifest)
-    data = {key: value for key, value in checkpoint.data.items() if key not in (STRUCTURE, SAMPLES)}
+    data = {key: value for key, value in checkpoint.data.items() if key not in (STRUCTURE, SAMPLES, SUMMARY)}
     tables = "" if tabulation is None else str(tabulation)
     texts = {
         model.parameter_file: model.parameters,
@@ -246,6 +250,8 @@ def _write(
             note=model.note,
         ),
     }
+    if model.n_members > 1:
+        texts["README.md"] += "\n".join(["", *potential_section(checkpoint)])
     if structure is not None:
         box = write_data(folder / DATA_FILE, structure, model.species)
         texts |= decks(model.name, model.species, box.boundary)

@@ -26,10 +26,11 @@ from torch import Tensor, nn
 from kimgnn.errors import ExportError
 from kimgnn.fields import ENERGY
 from kimgnn.heads.classification import ClassificationHead, probabilities
+from kimgnn.heads.members import class_spread
 from kimgnn.heads.property import PropertyHead
 from kimgnn.models.cgcnn import GatedConvolution
 from kimgnn.models.checkpoint import Checkpoint
-from kimgnn.models.ensemble import SPREAD
+from kimgnn.models.ensemble import MEMBERS
 from kimgnn.models.network import Network
 from kimgnn.models.tasks import Task, tasks_of
 from kimgnn.nn.inputs import GraphInputs
@@ -226,7 +227,7 @@ class ExportedProperties(nn.Module):
         self.uses_triplets = network.uses_triplets
         self.uses_states = bool(network.state_inputs)
         self.merges_edges = network.merges_edges
-        self.spread = SPREAD  # TorchScript sees no constants of a file
+        self.members = MEMBERS  # TorchScript sees no constants of a file
         self.decoders = nn.ModuleDict({name: _decoder(name, head) for name, head in self.network.heads.items()})
         numbers = [atomic_numbers[symbol] for symbol in network.spec.species]
         # An unknown element is computed as a known one, so that no table is too short, and then marked.
@@ -331,8 +332,8 @@ class ExportedProperties(nn.Module):
         outputs: dict[str, Tensor] = {}
         for head, decoder in self.decoders.items():
             decoded: dict[str, Tensor] = decoder(learned[head], atom_counts)
-            if head + self.spread in learned:
-                decoded[head + "_deviation"] = learned[head + self.spread]
+            if head + self.members in learned:
+                decoded[head + "_deviation"] = class_spread(learned[head + self.members])
             for name, values in decoded.items():
                 by_atom = decoder.per_atom
                 outputs[name] = values + (unknown.index_select(0, structure_of_atom) if by_atom else unknown)

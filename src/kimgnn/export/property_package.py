@@ -13,7 +13,7 @@ import yaml
 from kimgnn.errors import ExportError
 from kimgnn.evaluation.domain import SUMMARY
 from kimgnn.export import documents
-from kimgnn.export.calibrated import carried_calibration
+from kimgnn.export.calibrated import carried_calibration, tempered
 from kimgnn.export.folders import refuse_if_taken, write_folders
 from kimgnn.export.formats import require_onnx
 from kimgnn.export.property_contract import describe_properties
@@ -82,7 +82,7 @@ def write_property_file(checkpoint: Checkpoint, folder: Path, format_name: str) 
     metadata[SUMMARY] = json.dumps(checkpoint.data.get(SUMMARY, {}), ensure_ascii=False)
     metadata[CALIBRATION] = json.dumps(carried_calibration(checkpoint), ensure_ascii=False)
     chosen = PROPERTY_FORMATS["onnx" if format_name == "onnx" else "torchscript"]
-    chosen.write(checkpoint.network, folder / chosen.file, metadata)
+    chosen.write(tempered(checkpoint), folder / chosen.file, metadata)
 
 
 def export_properties(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -122,7 +122,8 @@ def property_graph(atoms: Atoms, description: PropertyDescription, name: str = "
 
 def _graph_of(named: Sequence[Named], description: PropertyDescription) -> PropertyGraph:
     """Return the inputs for structures as one graph; several only of nearest neighbours."""
-    structures = [_checked(atoms, description, name) for atoms, name in named]
+    known = {atomic_numbers[symbol] for symbol in description.species}
+    structures = [_checked(atoms, description, known, name) for atoms, name in named]
     if len(structures) == 1:
         edges = find_edges(structures[0], description)
     else:
@@ -149,12 +150,11 @@ def _graph_of(named: Sequence[Named], description: PropertyDescription) -> Prope
     return {name: inputs[name] for name in description.input_names}
 
 
-def _checked(atoms: Atoms, description: PropertyDescription, name: str) -> Structure:
+def _checked(atoms: Atoms, description: PropertyDescription, known: Collection[int], name: str) -> Structure:
     """Return a structure of which the network knows every element."""
     if len(atoms) == 0:
         raise DataError("the structure has no atoms", where=name)
-    known = [atomic_numbers[symbol] for symbol in description.species]
-    if foreign := sorted(set(atoms.numbers.tolist()) - set(known)):
+    if foreign := sorted(set(atoms.numbers.tolist()).difference(known)):
         raise DataError(
             "the model was not trained on every element of the structure",
             where=name,

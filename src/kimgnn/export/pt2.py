@@ -4,10 +4,12 @@ The file holds a shared library for this kind of processor, which libtorch runs.
 `kimgnn.export.tracing.input_names` says which.
 """
 
+import json
 import platform
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,6 +17,7 @@ import torch
 from torch._inductor.runtime.cache_dir_utils import cache_dir
 
 from kimgnn.errors import ExportError
+from kimgnn.export.contract import METADATA_ENTRY
 from kimgnn.export.tracing import example_inputs, trace
 from kimgnn.models.network import Network
 from kimgnn.nn.rows import PLAIN
@@ -31,8 +34,13 @@ _X86: Final[dict[str, Any]] = {"cpp.march": "x86-64-v3", "cpp.simdlen": 256}
 """AVX2 in place of all that this very processor can do; Intel has had it since 2013 and AMD since 2015."""
 
 
-def write_pt2(network: Network, path: str | Path) -> None:
+def write_pt2(network: Network, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
     """Compile ``network`` and write it to ``path``, which takes about a minute.
+
+    Args:
+        network: What is exported.
+        path: Where.
+        metadata: What the file tells of itself.
 
     Raises:
         ExportError: The network cannot be a potential, no C++ compiler is found, or torch cannot compile it.
@@ -64,6 +72,9 @@ def write_pt2(network: Network, path: str | Path) -> None:
                 remedy="It needs a C++ compiler (Debian: apt-get install g++); torchscript and onnx do without.",
             ) from error
         _write_without_paths(package, Path(path))
+    if metadata:
+        with zipfile.ZipFile(path, "a") as file:
+            file.writestr(f"{Path(path).stem}/{METADATA_ENTRY}", json.dumps(metadata))
 
 
 def _write_without_paths(package: Path, path: Path) -> None:

@@ -1,13 +1,15 @@
 """Exported files in Python: a staged graph to atomic energies and their gradient, whatever the format."""
 
+import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import torch
@@ -15,16 +17,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from kimgnn.errors import ModelError
+from kimgnn.evaluation.domain import SUMMARY
 from kimgnn.export.contract import (
     COMMITTEE_CONTRACT,
     CONTRACT,
     INPUTS,
     MEMBER_OUTPUTS,
+    METADATA_ENTRY,
     OUTPUTS,
     StagedGraph,
     find_pairs,
 )
 from kimgnn.export.parameter_file import PARAMETER_FILE, read_parameters
+from kimgnn.models.checkpoint import CALIBRATION
 from kimgnn.physics.derivatives import gradient
 
 Evaluate: TypeAlias = Callable[[StagedGraph], tuple[NDArray[np.float64], NDArray[np.float64]]]
@@ -44,6 +49,9 @@ class RunnableModel:
         cutoff: Of every layer, Å.
         num_layers: Message-passing layers.
         evaluate_members: Of a committee, the same for each member: arrays with the members in front.
+        calibration: Of the deviations of a committee's energies, forces and stress, plain (see
+            `kimgnn.evaluation.calibrated.Calibration`); empty without one.
+        training_data: What it tells of the structures that it was trained on; empty in older files.
     """
 
     evaluate: Evaluate
@@ -51,6 +59,8 @@ class RunnableModel:
     cutoff: float
     num_layers: int
     evaluate_members: Evaluate | None = None
+    calibration: Mapping[str, Any] = field(default_factory=dict)
+    training_data: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_exported(path: str | Path) -> RunnableModel:
@@ -186,6 +196,7 @@ def _load_onnx(path: Path) -> RunnableModel:
         float(metadata["cutoff"]),
         int(metadata["layers"]),
         partial(evaluate, MEMBER_OUTPUTS) if metadata["contract"] == str(COMMITTEE_CONTRACT) else None,
+        **_known(metadata),
     )
 
 
@@ -199,7 +210,24 @@ def _described_beside(path: Path, evaluate: Evaluate, of_members: Evaluate | Non
     if parameters.model != path.name:
         raise ModelError("describes another file", where=str(parameter_file), value=parameters.model, allowed=path.name)
     of_members = of_members if parameters.members > 1 else None
-    return RunnableModel(evaluate, parameters.species, parameters.cutoff, parameters.layers, of_members)
+    said = _known(_archived(path))
+    return RunnableModel(evaluate, parameters.species, parameters.cutoff, parameters.layers, of_members, **said)
+
+
+def _archived(path: Path) -> dict[str, str]:
+    """Return what a TorchScript or pt2 file tells of itself; nothing if it is older than that."""
+    with zipfile.ZipFile(path) as archive:
+        for name in archive.namelist():
+            if name.endswith(f"/{METADATA_ENTRY}"):
+                return json.loads(archive.read(name))
+    return {}
+
+
+def _known(metadata: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "calibration": json.loads(metadata.get(CALIBRATION, "{}")),
+        "training_data": json.loads(metadata.get(SUMMARY, "{}")),
+    }
 
 
 def _damaged(path: Path, what: str, error: Exception) -> ModelError:

@@ -1,6 +1,7 @@
 """The network as TorchScript; the driver differentiates it. See `kimgnn.export.contract`."""
 
 import io
+import json
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,7 @@ import torch
 from torch import nn
 
 from kimgnn.errors import ExportError
-from kimgnn.export.contract import ExportedCommittee, ExportedPotential, refuse_unless_potential
+from kimgnn.export.contract import METADATA_FILE, ExportedCommittee, ExportedPotential, refuse_unless_potential
 from kimgnn.models.ensemble import Ensemble
 from kimgnn.models.network import Network
 
@@ -26,9 +27,15 @@ def export_torchscript(network: Network) -> torch.jit.ScriptModule:
     return script(ExportedCommittee(network) if isinstance(network, Ensemble) else ExportedPotential(network))
 
 
-def write_torchscript(network: Network, path: str | Path) -> None:
-    """Write ``network`` to ``path``; raises as `export_torchscript` does."""
-    save(export_torchscript(network), path)
+def write_torchscript(network: Network, path: str | Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Write ``network`` to ``path``; raises as `export_torchscript` does.
+
+    Args:
+        network: What is exported.
+        path: Where.
+        metadata: What the file tells of itself.
+    """
+    save(export_torchscript(network), path, {METADATA_FILE: json.dumps(metadata)} if metadata else None)
 
 
 def script(module: nn.Module, methods: str = "") -> torch.jit.ScriptModule:

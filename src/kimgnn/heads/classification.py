@@ -101,9 +101,9 @@ class ClassificationHead(nn.Module):
         logits = self.mlp(pool(features, node_graph, n_graphs, self.readout)).to(torch.float64)
         return self.late(logits, z, node_graph, n_graphs)
 
-    def mean_of_members(self) -> MeanClass:
-        """Return what joins the outputs of several such heads."""
-        return MeanClass()
+    def mean_of_members(self, temperature: float = 1.0) -> MeanClass:
+        """Return what joins the outputs of several such heads, each divided by a temperature."""
+        return MeanClass(temperature)
 
 
 def probabilities(logits: Tensor) -> Tensor:

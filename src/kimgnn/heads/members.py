@@ -46,16 +46,38 @@ class MeanProperty(nn.Module):
 
 
 class MeanClass(nn.Module):
-    """Logits of members to those of the mean probability, and the standard deviation of the probabilities."""
+    """Logits of members to those of the mean probability, and the logarithms of their probabilities.
+
+    Args:
+        temperature: What the members' logits are divided by.
+    """
+
+    def __init__(self, temperature: float = 1.0) -> None:
+        super().__init__()
+        self.temperature = temperature
 
     def forward(self, found: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return ``(n_graphs, columns)`` and ``(n_graphs, n_classes)``, of ``(n_members, n_graphs, columns)``."""
+        """Return ``(n_graphs, columns)`` and ``(n_members, n_graphs, n_classes)``.
+
+        Args:
+            found: ``(n_members, n_graphs, columns)``.
+        """
         # In logarithms, so that a probability that rounds to 0 or 1 stays what it is.
         if found.shape[2] == 1:
             logs = torch.cat([nn.functional.logsigmoid(-found), nn.functional.logsigmoid(found)], dim=2)
         else:
             logs = found.log_softmax(2)
-        shares = logs.exp()
-        spread = ((shares - shares.mean(0)).square().sum(0) / (found.shape[0] - 1)).sqrt()
+        if self.temperature != 1.0:
+            logs = (logs / self.temperature).log_softmax(2)
         together = logs.logsumexp(0)
-        return together[:, 1:] - together[:, :1] if found.shape[2] == 1 else together, spread
+        return together[:, 1:] - together[:, :1] if found.shape[2] == 1 else together, logs
+
+
+def class_spread(logs: Tensor) -> Tensor:
+    """Return the standard deviation of members' probabilities, ``(n_graphs, n_classes)``; scripts in TorchScript.
+
+    Args:
+        logs: Their logarithms, ``(n_members, n_graphs, n_classes)``.
+    """
+    shares = logs.exp()
+    return ((shares - shares.mean(0)).square().sum(0) / (logs.shape[0] - 1)).sqrt()

@@ -91,8 +91,8 @@ class Selection(Block):
     by: Literal["max", "mean"] = "max"
     """The deviation of a structure: the largest of its atoms' force deviations, or their mean."""
     apart: Annotated[float, Field(ge=0)] = 0.1
-    """Structures nearer than this to a chosen or labelled one are near-duplicates, and left out; in units of the spread
-    of candidates and labelled structures."""
+    """Structures without an atom that is farther than this from those of chosen and labelled ones are near-duplicates,
+    and left out; in units of the spread of all these atoms' features."""
 
 
 class Labelling(Block):

@@ -55,6 +55,7 @@ def check_together(blocks: dict[str, Any]) -> list[Problem]:
         (_sizes, ("training",)),
         (_bounds, ("training",)),
         (_mixed_precision, ("model", "training")),
+        (_compiled_steps, ("model", "training")),
         (_own_files, ("dataset", "training")),
         (_loss_weights, ("model", "training")),
         (_graph_of_architecture, ("transforms", "model")),
@@ -245,6 +246,22 @@ def _mixed_precision(model: Model, training: Training) -> Iterator[Problem]:
         yield Problem(where, message, choice, remedy="Set model.precision to single.")
     elif choice is not None and training.tabulate:
         yield Problem(where, "has no digits for tables (training.tabulate)", choice, remedy="Keep one of them.")
+
+
+def _compiled_steps(model: Model, training: Training) -> Iterator[Problem]:
+    where = "training.compile"
+    if not training.compile:
+        return
+    if model.architecture != "schnet":
+        yield Problem(where, "is for SchNet alone", True, "false")
+    if training.mixed_precision is not None:
+        yield Problem(where, "compiles no casts (training.mixed_precision)", True, remedy="Keep one of them.")
+    if training.loss.balance == "uncertainty":
+        yield Problem(where, "is for weights that are not learned (training.loss.balance)", True, "false")
+    if training.accelerator in ("gpu", "cuda"):
+        yield Problem(where, "is for CPUs", True, "false")
+    if training.devices not in ("auto", 1) and model.ensemble == 1:
+        yield Problem(where, "is for a single process (training.devices)", True, "false")
 
 
 def _own_files(dataset: Dataset, training: Training) -> Iterator[Problem]:

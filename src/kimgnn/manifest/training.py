@@ -168,6 +168,11 @@ class Training(Block):
     The more pairs of atoms a batch has, and with forces, the more is saved. The weights are those of the network, and
     whatever is validated, saved and exported is the network without splines; their error is logged, and a large one
     ends training."""
+    compile: bool = False
+    """Compile the training step of a SchNet that learns energies, forces and stress, on a CPU with a C++ compiler.
+
+    About a minute before the first step, then half of the time of a step or less, most of all with `tabulate` and small
+    batches. The weights, and whatever is validated, saved and exported, are those of the network."""
     strategy: Literal["auto", "ddp", "ddp_spawn", "ddp_fork", "ddp_notebook"] = "auto"
     """How processes work together."""
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps"] = "auto"

@@ -6,7 +6,7 @@ is taken of what a head learns (of the logarithm, where that is learned), of ato
 forces are then the derivative of the mean energy, to rounding.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from copy import copy
 from dataclasses import replace
 from typing import Any, Final, Self
@@ -19,18 +19,16 @@ from kimgnn.models.network import Network
 from kimgnn.nn.inputs import GraphInputs
 
 MEMBERS: Final = "_members"
-"""After ``energy``: the atomic energies of each member, ``(n_members, n_atoms)``, eV."""
-
-SPREAD: Final = "_spread"
-"""After a classification head's name: standard deviation of the members' probabilities, ``(n_graphs, n_classes)``."""
+"""After ``energy``: the atomic energies of each member, ``(n_members, n_atoms)``, eV; after a classification head's
+name: the logarithms of each member's probabilities, ``(n_members, n_graphs, n_classes)``."""
 
 
 class Ensemble(Network):
     """Networks of one description, which differ by their weights, as one network.
 
-    Besides what each head says (`Network.forward`), the energy head says ``energy_members`` and a classification head
-    ``{name}_spread``; a property head says what one with ``loss: nll`` says, so that `PropertyHead.deviation` is the
-    standard deviation of the members.
+    Besides what each head says (`Network.forward`), the energy head and classification heads say ``{name}_members``; a
+    property head says what one with ``loss: nll`` says, so that `PropertyHead.deviation` is the standard deviation of
+    the members.
 
     Args:
         members: Two or more.
@@ -74,6 +72,19 @@ class Ensemble(Network):
         ensemble.means = nn.ModuleDict({name: mean for name, mean in self.means.items() if chosen(name)})
         return ensemble
 
+    def at_temperatures(self, temperatures: Mapping[str, float]) -> Self:
+        """Return a copy in which members' logits of classes are divided by a temperature before they are joined.
+
+        Args:
+            temperatures: Classification head -> its own.
+        """
+        ensemble = copy(self)
+        ensemble._modules = dict(self._modules)
+        heads: Any = self.heads
+        tempered = {name: heads[name].mean_of_members(temperature) for name, temperature in temperatures.items()}
+        ensemble.means = nn.ModuleDict({name: tempered.get(name, mean) for name, mean in self.means.items()})
+        return ensemble
+
     def forward(self, inputs: GraphInputs) -> dict[str, Tensor]:
         """Return what the members say together; see the class."""
         return self.join(self.each(inputs))
@@ -92,7 +103,7 @@ class Ensemble(Network):
             found, besides = mean(torch.stack([one[name] for one in said]))
             outputs[name] = found
             if besides is not None:
-                outputs[name + ("_members" if name == "energy" else "_spread")] = besides
+                outputs[name + "_members"] = besides
         return outputs
 
 

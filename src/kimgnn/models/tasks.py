@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
+from kimgnn.fields import ENERGY, FORCES, STRESS
 from kimgnn.registry import HEADS
 
 
@@ -34,6 +35,14 @@ class Task:
     extensive: bool = False
     threshold: float | None = None
     transform: Literal["none", "log10", "per_atom"] = "none"
+
+
+LABEL_TASKS: Final = {
+    ENERGY: Task(ENERGY, "regression", ENERGY, "eV", extensive=True),
+    FORCES: Task(FORCES, "regression", FORCES, "eV/Å", components=3, per_atom=True),
+    STRESS: Task(STRESS, "regression", STRESS, "GPa", components=6),
+}
+"""What an energy head gives, as tasks like any other."""
 
 
 def head_name(head: Mapping[str, Any]) -> str:

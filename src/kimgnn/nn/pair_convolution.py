@@ -3,9 +3,15 @@
 The filter of a pair serves both of its edges. Then ``y = W * x``, ``y_i = Σ_j W_ij x_j``, is symmetric: its derivative
 by ``x``, along ``g``, is ``W * g``; that by the filter of a pair is ``x_i g_j + x_j g_i``, whose own derivatives are
 convolutions again. So derivatives of any order never hold more than pairs, where autograd's would hold edges.
+
+The sums add edges to atoms one after the other, which a compiler makes slow and threads out of order. For compiled
+steps (`kimgnn.training.compiled_step`) the edges of each atom lie in a rectangle of slots, and are added up along it.
 """
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,12 +26,56 @@ class PairEnds(NamedTuple):
     second: Tensor
 
 
+class Slots(NamedTuple):
+    """The edges of each receiver in a column, as many rows as the most that one has: ``(n_slots, n_nodes)`` each.
+
+    Attributes:
+        pair: int64, of an edge; 0 in a slot without one.
+        sender: int64, likewise.
+        filled: float64, 1 where there is an edge, 0 where there is none.
+    """
+
+    pair: Tensor
+    sender: Tensor
+    filled: Tensor
+
+
+_SLOTS: Final[ContextVar[Slots | None]] = ContextVar("_SLOTS", default=None)
+
+
+def slots_of(edge_index: Tensor, pair_of_edge: Tensor, n_nodes: int) -> Slots:
+    """Return the slots of a graph.
+
+    Args:
+        edge_index: ``(2, n_edges)`` int64, sorted by receiver.
+        pair_of_edge: ``(n_edges,)`` int64.
+        n_nodes: Atoms.
+    """
+    sender, receiver = edge_index[0], edge_index[1]
+    counts = torch.bincount(receiver, minlength=n_nodes)
+    n_slots = int(counts.max()) if n_nodes else 0
+    row = torch.arange(receiver.shape[0], device=receiver.device) - (counts.cumsum(0) - counts)[receiver]
+    place = row * n_nodes + receiver
+    columns = [pair_of_edge, sender, torch.ones_like(sender, dtype=torch.float64)]
+    return Slots(*(x.new_zeros(n_slots * n_nodes).index_copy_(0, place, x).view(n_slots, n_nodes) for x in columns))
+
+
+@contextmanager
+def in_slots(slots: Slots) -> Iterator[None]:
+    """Have convolutions, and their derivatives, add up the edges of the graph in its slots."""
+    token = _SLOTS.set(slots)
+    try:
+        yield
+    finally:
+        _SLOTS.reset(token)
+
+
 def pair_ends(inputs: GraphInputs) -> PairEnds | None:
     """Return the pairs of a graph that every layer takes whole, each edge of which has one back; ``None`` otherwise."""
     if inputs.pairs is None or inputs.copies is not None:
         return None
     n_edges = inputs.edge_index.shape[1]
-    if any(count != n_edges for count in inputs.edge_counts) or any(n != len(inputs.z) for n in inputs.node_counts):
+    if any(count != n_edges for count in inputs.edge_counts) or any(n != inputs.z.shape[0] for n in inputs.node_counts):
         return None
     edge_of_pair = inputs.pairs[0]
     return PairEnds(
@@ -51,6 +101,9 @@ def pair_convolution(filters: Tensor, x: Tensor, ends: PairEnds) -> Tensor:
 
 
 def _sums(filters: Tensor, x: Tensor, ends: PairEnds) -> Tensor:
+    if (slots := _SLOTS.get()) is not None:
+        pair, sender, filled = slots
+        return (filters[pair] * x[sender] * filled.to(x.dtype).unsqueeze(-1)).sum(dim=0)
     first, second = ends
     sums = torch.zeros_like(x).index_add_(0, second, x.index_select(0, first).mul_(filters))
     return sums.index_add_(0, first, x.index_select(0, second).mul_(filters))

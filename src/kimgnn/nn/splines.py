@@ -7,12 +7,14 @@ Process. 41, 821, 1993); with spacing h the error falls as h⁶.
 """
 
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
+
+from kimgnn.nn.rows import PLAIN, ROWS, rows_from
 
 BESIDE = 5
 """Values that are needed beyond each end."""
@@ -81,7 +83,7 @@ class Places:
         self._spacing = spacing
         self._skipped = skipped
         self._found: dict[tuple[int, torch.dtype], tuple[Tensor, Tensor]] = {}
-        self._columns: tuple[Tensor, Tensor, Tensor] | None = None
+        self._columns: Columns | None = None
 
     def spline(self, coefficients: Tensor, order: int = 0) -> Tensor:
         """Return a spline, or a derivative of it, as `spline` does, of ``(intervals - skipped + 5, channels)``."""
@@ -96,12 +98,11 @@ class Places:
             first, weights = basis_at(self.lengths.detach(), self._intervals, self._spacing, order)
             rows, weights = self._intervals - self._skipped + 5, weights.to(dtype).reshape(-1)
             n = first.shape[0]
-            columns = ((first - self._skipped).unsqueeze(1) + torch.arange(6, device=first.device)).reshape(-1)
+            columns = rows_from(first - self._skipped).reshape(-1)
             if self._columns is None:
-                by_column = torch.argsort(columns, stable=True)
-                ends = torch.searchsorted(columns[by_column], torch.arange(rows + 1, device=first.device))
-                self._columns = ends, torch.div(by_column, 6, rounding_mode="floor"), by_column
-            ends, row_of, by_column = self._columns
+                self._columns = columns_of(columns, rows)
+            ends, by_column = self._columns
+            row_of = torch.div(by_column, 6, rounding_mode="floor")
             self._found[order, dtype] = (
                 _sparse(torch.arange(0, 6 * n + 1, 6, device=first.device), columns, weights, (n, rows)),
                 _sparse(ends, row_of, weights[by_column], (rows, n)),
@@ -109,14 +110,101 @@ class Places:
         return self._found[order, dtype]
 
 
-def basis_at(lengths: Tensor, intervals: int, spacing: float, order: int = 0) -> tuple[Tensor, Tensor]:
+class Columns(NamedTuple):
+    """The matrix of a `Places` by columns, each of which is a row of the table.
+
+    Attributes:
+        ends: ``(rows + 1,)`` int64, where each column's entries begin and the last one's end.
+        by_column: ``(6 n,)`` int64, which entries these are, six for each distance.
+    """
+
+    ends: Tensor
+    by_column: Tensor
+
+
+def columns_of(columns: Tensor, rows: int) -> Columns:
+    """Return the order of entries, given the column of each, ``(6 n,)`` int64, and how many columns there are."""
+    by_column = torch.argsort(columns, stable=True)
+    return Columns(torch.searchsorted(columns[by_column], torch.arange(rows + 1, device=columns.device)), by_column)
+
+
+class PlacesFound(Places):
+    """The same where all that depends on numbers was found before, and sums of rows stand for sparse matrices.
+
+    Compiled steps (`kimgnn.training.compiled_step`) can hold neither.
+
+    Args:
+        lengths: See `Places`.
+        intervals: Likewise.
+        spacing: Likewise.
+        skipped: Likewise, ``()`` int64.
+        first: ``(n,)`` int64, of `basis_at`: a length that is rounded otherwise here is not to be elsewhere.
+        columns: Of the matrix.
+    """
+
+    def __init__(
+        self, lengths: Tensor, intervals: int, spacing: float, skipped: Tensor, first: Tensor, columns: Columns
+    ) -> None:
+        super().__init__(lengths, intervals, spacing)
+        self._from, self._first, self._by_columns = skipped, first, columns
+        self._kept: dict[tuple[int, torch.dtype], tuple[_SixRows, _Transpose]] = {}
+
+    def _matrix(self, order: int, dtype: torch.dtype) -> tuple[Any, Any]:
+        if (order, dtype) not in self._kept:
+            _, weights = basis_at(self.lengths.detach(), self._intervals, self._spacing, order, self._first)
+            weights = weights.to(dtype)
+            rows, transpose = self._first - self._from, self._by_columns
+            self._kept[order, dtype] = _SixRows(rows, weights), _Transpose(transpose, weights.reshape(-1))
+        return self._kept[order, dtype]
+
+
+class _SixRows(NamedTuple):
+    """A matrix with six entries in a row, one after the other."""
+
+    first: Tensor
+    weights: Tensor
+
+    def __matmul__(self, table: Tensor) -> Tensor:
+        result: Tensor = PLAIN[ROWS](table, self.first, self.weights)
+        return result
+
+
+class _Transpose(NamedTuple):
+    """Its transpose."""
+
+    columns: Columns
+    weights: Tensor
+
+    def __matmul__(self, table: Tensor) -> Tensor:
+        ends, by_column = self.columns
+        return functional.embedding_bag(
+            torch.div(by_column, 6, rounding_mode="floor"),
+            table,
+            ends,
+            mode="sum",
+            per_sample_weights=self.weights[by_column],
+            include_last_offset=True,
+        )
+
+
+def basis_at(
+    lengths: Tensor, intervals: int, spacing: float, order: int = 0, first: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Return the B-splines that are not zero at distances, or their derivatives by the distance.
+
+    Args:
+        lengths: ``(n,)`` Å.
+        intervals: Of the table.
+        spacing: Å between two values.
+        order: Of the derivative.
+        first: What is returned first, where it is known already.
 
     Returns:
         The first of the six rows of coefficients that a distance needs ``(n,)`` int64, and their weights ``(n, 6)``.
     """
     place = lengths / spacing
-    first = place.detach().floor().clamp(0, intervals - 1)
+    if first is None:
+        first = place.detach().floor().clamp(0, intervals - 1).to(torch.int64)
     inside = (place - first).clamp(max=1.0)
     powers = [torch.ones_like(inside)]
     for _ in range(5):
@@ -127,7 +215,7 @@ def basis_at(lengths: Tensor, intervals: int, spacing: float, order: int = 0) ->
     weights = torch.stack(powers, dim=1) @ of_powers
     if order > 0:
         weights = weights * (place <= intervals).unsqueeze(1)
-    return first.to(torch.int64), weights
+    return first, weights
 
 
 def _second_difference(values: Tensor) -> Tensor:
@@ -143,7 +231,8 @@ class _Coefficients(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        return coefficients_of(functional.pad(grad, (0, 0, 6, 6)))
+        beyond = grad.new_zeros(6, grad.shape[1])
+        return coefficients_of(torch.cat([beyond, grad, beyond]))  # torch.pad leaves no size open
 
 
 class _SparseProduct(torch.autograd.Function):

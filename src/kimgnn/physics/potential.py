@@ -1,7 +1,7 @@
 """What a network says of a batch of graphs: energies, their derivatives, and the outputs of its other heads."""
 
 from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -26,12 +26,16 @@ from kimgnn.fields import (
     PAIR_OF_EDGE,
     SHIFTS,
     STRESS,
+    STRESS_DEVIATION,
     TRIPLETS,
     Z,
     target_field,
 )
 from kimgnn.nn.inputs import GraphInputs
 from kimgnn.physics.derivatives import forces_from_edges, gradient, strain_derivative, stress_from_strain
+
+DEVIATIONS: Final = {FORCES: FORCES_DEVIATION, STRESS: STRESS_DEVIATION}
+"""Of what the members of an ensemble say."""
 
 
 def graph_of_node(graph: Any) -> Tensor:
@@ -99,8 +103,8 @@ class Potential(nn.Module):
         Returns:
             ``energy`` ``(n_graphs,)`` eV, ``atomic_energies`` ``(n_atoms,)`` eV and, if asked, ``forces``
             ``(n_atoms, 3)`` eV/Å and ``stress`` ``(n_graphs, 6)`` eV/Å³; the output of each other head under its name.
-            Of an ensemble, ``energy_deviation`` ``(n_graphs,)`` and, with the forces, ``forces_deviation``
-            ``(n_atoms, 3)``: standard deviations of its members. All float64.
+            Of an ensemble, standard deviations of its members: ``energy_deviation`` ``(n_graphs,)`` and, with what they
+            are of, ``forces_deviation`` ``(n_atoms, 3)`` and ``stress_deviation`` ``(n_graphs, 6)``. All float64.
         """
         coords, edge_index = graph[COORDS], graph[EDGE_INDEX]
         n_nodes, n_edges = coords.shape[0], edge_index.shape[1]
@@ -152,22 +156,24 @@ class Potential(nn.Module):
                 result |= {ENERGY: energy, ATOMIC_ENERGIES: atomic}
                 if members is not None:
                     of_members = result.pop(ENERGY + "_members")
-                    energies = energy.new_zeros(len(of_members), n_graphs).index_add(1, node_graph, of_members)
-                    result[ENERGY_DEVIATION] = energies.std(0)
+                    totals = energy.new_zeros(len(of_members), n_graphs).index_add(1, node_graph, of_members)
+                    result[ENERGY_DEVIATION] = totals.std(0)
             if derive:
-                if members is None:
-                    (edge_gradient,) = gradient(energy, [vectors], create_graph=self.training)
-                else:  # the members share nothing, so that theirs cost together what that of the mean does
-                    gradients = [gradient(one[ENERGY], [vectors], create_graph=self.training)[0] for one in members]
-                    edge_gradient = torch.stack(gradients).mean(0)
-                    if forces:
-                        of_each = [forces_from_edges(one, edge_index, n_nodes) for one in gradients]
-                        result[FORCES_DEVIATION] = torch.stack(of_each).std(0)
+                # The members share nothing, so that their gradients cost together what that of the mean does.
+                energies = [energy] if members is None else [one[ENERGY] for one in members]
+                gradients = [gradient(one, [vectors], create_graph=self.training)[0] for one in energies]
+                found: dict[str, list[Tensor]] = {}
                 if forces:
-                    result[FORCES] = forces_from_edges(edge_gradient, edge_index, n_nodes)
+                    found[FORCES] = [forces_from_edges(one, edge_index, n_nodes) for one in gradients]
                 if stress:
-                    strain = strain_derivative(edge_gradient, vectors, node_graph[receiver], n_graphs)
-                    result[STRESS] = stress_from_strain(strain, cell)
+                    strains = [strain_derivative(one, vectors, node_graph[receiver], n_graphs) for one in gradients]
+                    found[STRESS] = [stress_from_strain(strain, cell) for strain in strains]
+                for name, of_each in found.items():
+                    if members is None:
+                        result[name] = of_each[0]
+                    else:
+                        said = torch.stack(of_each)
+                        result |= {name: said.mean(0), DEVIATIONS[name]: said.std(0)}
         return result if self.training else {name: value.detach() for name, value in result.items()}
 
 

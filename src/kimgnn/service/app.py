@@ -6,18 +6,18 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import Collection, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, TypeAlias
 
 from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from kimgnn import __version__
 from kimgnn.errors import did_you_mean
@@ -38,6 +38,9 @@ JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{32}")
 
 MOST: Final = 2**31 - 1
 """Entries of a job that can be counted: SQLite knows no larger numbers than 2**63."""
+
+PATIENCE: Final = 0.1
+"""Seconds for which an answer is waited for without looking whether the client is still there."""
 
 SHOWN: Final = 50
 """Problems that an answer lists."""
@@ -64,12 +67,48 @@ def create_app(service: Service, key: str | None = None, hosts: Collection[str] 
         redoc_url=None,
     )
     _add_errors(app)
-    _add_predictions(app, service)
+    predict = _add_predictions(app, service)
     _add_jobs(app, service)
     _add_state(app, service)
     if (PAGE / "index.html").is_file():
         _add_page(app)
-    return Guard(app, service.limits.max_requests, key, hosts, service.metrics)
+    return Guard(_Direct(app, "/predict", predict), service.limits.max_requests, key, hosts, service.metrics)
+
+
+Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
+
+
+class _Direct:
+    """Answers one path itself, as the application would: its way there takes as long as all the rest of an answer.
+
+    Args:
+        app: The application, which has the path too: it tells of it, and of what else is asked there.
+        path: Of requests with POST.
+        endpoint: What answers them.
+    """
+
+    def __init__(self, app: ASGIApp, path: str, endpoint: Endpoint) -> None:
+        self.app = app
+        self.route = Route(path, endpoint, methods=["POST"])
+        self.endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        if scope["type"] != "http" or scope["path"] != self.route.path or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        scope["route"] = self.route  # the Guard counts by it
+        request = Request(scope, receive)
+        try:
+            response = await self.endpoint(request)
+        except Refusal as error:
+            response = await _refused(request, error)
+        except ClientDisconnect as error:
+            response = await _left(request, error)
+        except Exception as error:
+            await (await _unexpected(request, error))(scope, receive, send)
+            raise  # to the log
+        await response(scope, receive, send)
 
 
 DESCRIPTION: Final = """\
@@ -116,7 +155,8 @@ REFUSALS: Final[dict[int | str, dict[str, Any]]] = {
 }
 
 
-def _add_predictions(app: FastAPI, service: Service) -> None:
+def _add_predictions(app: FastAPI, service: Service) -> Endpoint:
+    """Add them, and return what answers ``/predict``."""
     results = {"model": "gaps", "results": [RESULT]}
 
     @app.post(
@@ -146,6 +186,8 @@ def _add_predictions(app: FastAPI, service: Service) -> None:
         found = json.loads(f"[{_joined(answers)}]")
         looks = {symbol: look for one in found for symbol, look in one["elements"].items()}
         return JSONResponse({"structures": [one["structure"] for one in found], "elements": looks})
+
+    return predict
 
 
 def _add_jobs(app: FastAPI, service: Service) -> None:
@@ -247,9 +289,9 @@ def _add_page(app: FastAPI) -> None:
 
 
 def _add_errors(app: FastAPI) -> None:
-    @app.exception_handler(Refusal)
-    async def refused(_: Request, error: Refusal) -> Response:
-        return error.response()
+    app.exception_handler(Refusal)(_refused)
+    app.exception_handler(ClientDisconnect)(_left)
+    app.exception_handler(Exception)(_unexpected)
 
     @app.exception_handler(HTTPException)
     async def not_there(request: Request, error: HTTPException) -> Response:
@@ -263,13 +305,17 @@ def _add_errors(app: FastAPI) -> None:
     async def not_valid(_: Request, error: RequestValidationError) -> Response:
         return Refusal(422, problems=[messages.problem_of(found) for found in error.errors()]).response()
 
-    @app.exception_handler(ClientDisconnect)
-    async def left(_: Request, __: ClientDisconnect) -> Response:
-        return Response(status_code=LEFT)
 
-    @app.exception_handler(Exception)
-    async def unexpected(_: Request, __: Exception) -> Response:
-        return Refusal(500, "the service failed; its log says where", remedy="Please report it.").response()
+async def _refused(_: Request, error: Refusal) -> Response:
+    return error.response()
+
+
+async def _left(_: Request, __: ClientDisconnect) -> Response:
+    return Response(status_code=LEFT)
+
+
+async def _unexpected(_: Request, __: Exception) -> Response:
+    return Refusal(500, "the service failed; its log says where", remedy="Please report it.").response()
 
 
 PARAMETERS: Final[list[dict[str, Any]]] = [
@@ -362,22 +408,19 @@ async def _computed(service: Service, request: Request, given: Sequence[Given]) 
         ClientDisconnect: The client left, and what is not computed yet will not be.
     """
     try:
-        waiting = asyncio.gather(*service.batcher.submit(given))
+        waiting = service.batcher.submit(given)
     except QueueFullError:
         seconds = max(1, math.ceil(service.batcher.seconds_ahead))
         told = "too many structures wait to be computed"
         raise Refusal(429, told, remedy="Send it again later.", headers={"Retry-After": str(seconds)}) from None
-    leaving = asyncio.ensure_future(_gone(request))
     try:
-        await asyncio.wait((waiting, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not waiting.done():
-            raise ClientDisconnect
+        _, late = await asyncio.wait(waiting, timeout=PATIENCE)
+        if late:
+            await _unless_gone(request, late)
     finally:
-        leaving.cancel()
-        if waiting.cancel():
-            with suppress(asyncio.CancelledError):
-                await waiting
-    answers = waiting.result()
+        for future in waiting:
+            future.cancel()
+    answers = [future.result() for future in waiting]
     counts = service.metrics.structures
     for one, answer in zip(given, answers, strict=True):
         counts.labels(one.model, "refused" if answer.problems else "predicted").inc()
@@ -386,6 +429,23 @@ async def _computed(service: Service, request: Request, given: Sequence[Given]) 
         problems = [problem for answer in bad for problem in answer.problems]
         raise Refusal(max(answer.status for answer in bad), problems=problems[:SHOWN])
     return answers
+
+
+async def _unless_gone(request: Request, late: Collection[asyncio.Future[Answer]]) -> None:
+    """Wait for answers.
+
+    Raises:
+        ClientDisconnect: The client left before.
+    """
+    leaving = asyncio.ensure_future(_gone(request))
+    every = asyncio.ensure_future(asyncio.wait(late))
+    try:
+        await asyncio.wait((every, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not every.done():
+            raise ClientDisconnect
+    finally:
+        leaving.cancel()
+        every.cancel()
 
 
 async def _gone(request: Request) -> None:

@@ -13,6 +13,9 @@ from kimgnn.service.formats import Answer, Given
 REMEMBERED: Final = 1.0
 """Seconds for which it is remembered how many structures were there at once."""
 
+UNDIVIDED: Final = 8
+"""Requests that are computed together even where they are all that there are: it takes little longer than half."""
+
 BYTES_PER_ATOM: Final = 64
 """Of the text of a structure, about: what bounds a batch before its structures are read."""
 
@@ -42,8 +45,8 @@ class Batcher:
     """Collects what comes, and gives it to workers in batches.
 
     A worker that is free takes what waits as soon as half of the requests wait that were lately there at once, and at
-    the latest when the first has waited for the window: a client that is alone never waits for others, and of many,
-    half are computed while the other half come and go.
+    the latest when the first has waited for the window: a client that is alone never waits for others. Of many, it
+    takes no more than half, so that these are computed while the others come and go.
 
     Args:
         max_queue: Structures that may wait.
@@ -136,8 +139,9 @@ class Batcher:
             if self._waiting:
                 now = loop.time()
                 left = self._waiting[0].since + self.window - now
-                if left <= 0 or self._enough(now):
-                    if batch := self._taken():
+                most = self._most(now)
+                if left <= 0 or self._enough(most):
+                    if batch := self._taken(max(UNDIVIDED, (most + 1) // 2)):
                         return batch
                     continue
             self._changed.clear()
@@ -145,16 +149,19 @@ class Batcher:
                 async with asyncio.timeout(left):
                     await self._changed.wait()
 
-    def _enough(self, now: float) -> bool:
+    def _enough(self, most: int) -> bool:
         """Return whether what waits is worth a batch: it is full, or begun, or half of the clients are here."""
-        while self._peaks and self._peaks[0][0] < now - REMEMBERED:
-            self._peaks.popleft()
-        most = self._peaks[0][1] if self._peaks else 1
         return (
             2 * self._requests_waiting >= most
             or len(self._waiting) >= self.batch_structures
             or not self._waiting[0].first
         )
+
+    def _most(self, now: float) -> int:
+        """Return how many requests were lately there at once."""
+        while self._peaks and self._peaks[0][0] < now - REMEMBERED:
+            self._peaks.popleft()
+        return self._peaks[0][1] if self._peaks else 1
 
     def _remember(self, now: float) -> None:
         """Note how many requests are here; smaller numbers noted before count no more."""
@@ -163,12 +170,14 @@ class Batcher:
             self._peaks.pop()
         self._peaks.append((now, here))
 
-    def _taken(self) -> list[Waiting]:
+    def _taken(self, requests: int) -> list[Waiting]:
+        """Return what waits of no more than so many requests."""
         batch: list[Waiting] = []
         size = 0
         while self._waiting and len(batch) < self.batch_structures:
             size += self._waiting[0].size
-            if batch and size > self.batch_bytes:
+            requests -= self._waiting[0].first
+            if batch and (size > self.batch_bytes or requests < 0):
                 break
             waiting = self._waiting.popleft()
             self._requests_waiting -= waiting.first

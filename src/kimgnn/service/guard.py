@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Final
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from kimgnn.service.metrics import Metrics
@@ -27,6 +27,8 @@ HEADERS: Final = {
     "Referrer-Policy": "no-referrer",
 }
 """Of every answer: a browser takes nothing from other hosts, and shows nothing inside of their pages."""
+
+_RAW_HEADERS: Final = Headers(HEADERS).raw
 
 
 class Guard:
@@ -62,7 +64,7 @@ class Guard:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message).update(HEADERS)
+                message = {**message, "headers": [*message.get("headers", ()), *_RAW_HEADERS]}
             await send(message)
 
         self._active += 1

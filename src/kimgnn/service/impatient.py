@@ -31,6 +31,47 @@ TOO_SLOW: Final = (
 )
 
 
+class Joining:
+    """A transport that sends what is written as two pieces in one go: uvicorn's head of an answer, and its body.
+
+    Args:
+        transport: What sends.
+        loop: Its event loop.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._first = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send the piece before and this one; where there is none before, wait for another until the loop goes on."""
+        if self._first:
+            self._first += data
+            self._send()
+        else:
+            self._first = data
+            self._loop.call_soon(self._send)
+
+    def close(self) -> None:
+        """Send what was written, and close."""
+        self._send()
+        self._transport.close()
+
+    def abort(self) -> None:
+        """Close at once."""
+        self._first = b""
+        self._transport.abort()
+
+    def _send(self) -> None:
+        first, self._first = self._first, b""
+        if first:
+            self._transport.write(first)
+
+
 def impatient(seconds: float, max_connections: int) -> type[asyncio.Protocol]:
     """Return the class of connections that wait no longer than ``seconds`` for a client.
 
@@ -44,7 +85,7 @@ def impatient(seconds: float, max_connections: int) -> type[asyncio.Protocol]:
 
     class Impatient(Base):
         def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
+            super().connection_made(Joining(transport, self.loop))
             self._head = 0
             self._waiting: asyncio.TimerHandle | None = None
             self._writing: asyncio.TimerHandle | None = None

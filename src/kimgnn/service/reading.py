@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from io import StringIO
 from typing import Any, Final, NamedTuple
 
 import ase
 import numpy as np
+from numpy.typing import NDArray
 from pydantic_core import from_json
 
 from kimgnn.data.parsing import is_cif, parse_structure
@@ -17,7 +18,7 @@ from kimgnn.data.structure_files import read_structure_stream
 from kimgnn.errors import DataError
 from kimgnn.service.formats import Given
 from kimgnn.service.structure_json import from_ase, from_pymatgen, sizes_in
-from kimgnn.transforms.neighbors import complete_box
+from kimgnn.transforms.neighbors import complete_box, have_volume
 
 THINNEST: Final = 0.5
 """Å. Cells are thicker than this along each direction in which they repeat: no two atoms are so near."""
@@ -48,18 +49,36 @@ class TooLargeError(DataError):
     """A structure has more atoms, or text more structures, than the service takes."""
 
 
-def read_given(given: Given, max_atoms: int, max_frames: int) -> list[Read]:
-    """Return the structures that one entry of a request holds: one, or every frame of extended XYZ.
+def read_all(batch: Sequence[Given], max_atoms: int, max_frames: int) -> list[list[Read] | DataError]:
+    """Return the structures that each entry of a batch holds, one or every frame of extended XYZ, or why it has none.
 
     Args:
-        given: The entry.
+        batch: Entries.
         max_atoms: Of one structure; more are refused before they are read.
-        max_frames: Structures of the entry.
+        max_frames: Structures of an entry.
 
-    Raises:
-        TooLargeError: There are more.
-        DataError: It cannot be read as what it is said to be, or no structure is like this.
+    Returns:
+        For each entry, its structures, or an error: of those, a `TooLargeError` where there are more, others where it
+        cannot be read as what it is said to be, or no structure is like this.
     """
+    found: list[list[Read] | DataError] = []
+    for given in batch:
+        try:
+            found.append(_read(given, max_atoms, max_frames))
+        except DataError as error:
+            found.append(error)
+    places = [(place, read) for place, entry in enumerate(found) if isinstance(entry, list) for read in entry]
+    for (place, read), is_usual in zip(places, _are_usual([read.atoms for _, read in places]), strict=True):
+        if not is_usual and isinstance(found[place], list):
+            try:
+                check_possible(read.atoms, read.identifier)
+            except DataError as error:
+                found[place] = error
+    return found
+
+
+def _read(given: Given, max_atoms: int, max_frames: int) -> list[Read]:
+    """Return the structures of an entry, possible or not."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -91,10 +110,34 @@ def read_given(given: Given, max_atoms: int, max_frames: int) -> list[Read]:
     for index, atoms in enumerate(frames):
         identifier = f"{given.identifier}:{index}" if several else given.identifier
         _require(len(atoms), max_atoms, "the structure has too many atoms", "atoms", identifier)
-        check_possible(atoms, identifier)
         atoms.info = {**atoms.info, **given.states}
         found.append(Read(identifier, atoms, told))
     return found
+
+
+def _are_usual(structures: Sequence[ase.Atoms]) -> NDArray[np.bool_]:
+    """Return which of some structures are crystals that could exist; of others, `check_possible` says it.
+
+    It looks at all of them at once, as it takes as long to call NumPy for one.
+    """
+    atom_counts = np.array([len(atoms) for atoms in structures], dtype=np.int64)
+    usual = (atom_counts > 0) & np.array([atoms.pbc.all() for atoms in structures], dtype=bool)
+    chosen = [structures[place] for place in np.flatnonzero(usual)]
+    if not chosen:
+        return usual
+    cells = np.stack([atoms.cell.array for atoms in chosen])
+    counts = atom_counts[usual]
+    farthest = np.maximum.reduceat(
+        np.abs(np.concatenate([atoms.positions for atoms in chosen])).max(axis=1), counts.cumsum() - counts
+    )
+    fine = (farthest <= FARTHEST) & (np.abs(cells).max(axis=(1, 2)) <= FARTHEST)  # neither NaN nor infinite
+    cells[~fine] = np.eye(3)
+    fine &= have_volume(cells)
+    cells[~fine] = np.eye(3)
+    thickness = 1 / np.sqrt(np.square(np.linalg.inv(cells)).sum(axis=1))
+    fine &= (thickness.min(axis=1) >= THINNEST) & (np.abs(np.linalg.det(cells)) >= DENSEST * counts)
+    usual[usual] = fine
+    return usual
 
 
 def check_possible(atoms: ase.Atoms, where: str) -> None:

@@ -132,11 +132,12 @@ def _array(value: Any, shape: Sequence[int], where: str, kind: Any = np.float64)
         found = np.asarray(value)
         if found.dtype.kind not in "biuf":
             raise ValueError
-        given = found.astype(kind)
-        if kind is not bool and not np.array_equal(given, found.astype(np.float64), equal_nan=True):
-            raise ValueError  # 14.5 is no atomic number
-        size = abs(int(np.prod(shape)))
+        given = found.astype(kind, copy=False)
+        if given is not found and kind is not bool:
+            if not np.array_equal(given, found.astype(np.float64), equal_nan=True):
+                raise ValueError  # 14.5 is no atomic number
         if given.ndim == 1 and len(shape) == 2:  # flat, of __ndarray__; or no atoms
+            size = abs(int(np.prod(shape)))
             given = given.reshape([part if part > 0 else len(given) // size for part in shape])
         if given.ndim != len(shape) or any(
             part not in (-1, have) for part, have in zip(shape, given.shape, strict=True)

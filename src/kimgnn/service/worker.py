@@ -12,6 +12,7 @@ it answers batches of `kimgnn.service.formats.Given` until its input ends.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import signal
@@ -74,6 +75,8 @@ def main() -> None:
     except KimgnnError as error:
         channel.write(answers, {"problems": problems_of(error)})
         return
+    gc.collect()
+    gc.freeze()  # half a million objects of torch, which would be looked through again and again
     channel.write(answers, {"models": [model.description() for model in models.values()]})
     _serve(models, options, requests, answers)
 
@@ -109,21 +112,21 @@ def answer_batch(batch: Sequence[Given], models: Mapping[str, ServedModel], opti
         models: By name.
         options: Bounds of what is read.
     """
-    from kimgnn.service.reading import read_given
+    from kimgnn.service.reading import read_all
 
     structures: dict[int, list[Read]] = {}
     failed: dict[int, DataError] = {}
-    for place, given in enumerate(batch):
-        try:
-            structures[place] = read_given(given, options.max_atoms, options.max_structures)
-        except DataError as error:
-            failed[place] = error
+    for place, found in enumerate(read_all(batch, options.max_atoms, options.max_structures)):
+        if isinstance(found, DataError):
+            failed[place] = found
+        else:
+            structures[place] = found
     results: dict[int, list[str]] = {place: [] for place in structures}
     for name in dict.fromkeys(given.model for given in batch):
         of_model = [place for place in structures if batch[place].model == name]
         flat = [(place, read) for place in of_model for read in structures[place]]
-        found = models[name].answers([read for _, read in flat]) if name else [_drawn(read) for _, read in flat]
-        for (place, _), result in zip(flat, found, strict=True):
+        said = models[name].answers([read for _, read in flat]) if name else [_drawn(read) for _, read in flat]
+        for (place, _), result in zip(flat, said, strict=True):
             if isinstance(result, DataError):
                 failed[place] = _both(failed.get(place), result)
             else:

@@ -13,7 +13,7 @@ from loguru import logger
 from torch import nn
 
 from kimgnn.errors import TrainingError
-from kimgnn.evaluation.calibration import Calibration, calibrated
+from kimgnn.evaluation.calibrated import Calibration, calibrated
 from kimgnn.evaluation.predict import Prediction
 from kimgnn.evaluation.sampling import predict_as_asked
 from kimgnn.evaluation.uncertainty import Uncertainty, judge

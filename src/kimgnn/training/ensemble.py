@@ -17,15 +17,17 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
 import torch
 from kliff.dataset import Configuration
 from loguru import logger
 
 from kimgnn.errors import TrainingError
+from kimgnn.evaluation.run_report import Timing
 from kimgnn.files import atomic_write
 from kimgnn.models.checkpoint import ENTRY, load_checkpoint
 from kimgnn.models.ensemble import Ensemble
@@ -35,6 +37,9 @@ from kimgnn.training.continuation import check_same_data, check_same_division, c
 from kimgnn.training.lightning_run import choose_accelerator
 from kimgnn.training.run_directory import MEMBERS, RunDirectory, newest_run, process_rank
 from kimgnn.training.trainer import SPLITS, GNNLightningTrainer
+
+TIMING: Final = "timing.json"
+"""In a member's run directory: how long its training took."""
 
 PATIENCE: Final = 60.0
 """Seconds that a process has to end after Ctrl-C, before it is killed."""
@@ -104,7 +109,11 @@ class MemberTrainer(GNNLightningTrainer):
         return super()._make_graphs() if self._ensemble is None else self._ensemble.graphs
 
     def _write_report(self) -> None:
-        """Write none: the ensemble's tells."""
+        """Write how long it took, and no report: the ensemble's tells."""
+        timing = self._timing()
+        if timing is not None:
+            with atomic_write(self.run.path / TIMING) as file:
+                json.dump(asdict(timing), file)
 
 
 def train_members(ensemble: GNNLightningTrainer) -> bool:
@@ -152,6 +161,19 @@ def train_members(ensemble: GNNLightningTrainer) -> bool:
         raise
     _assemble(ensemble, members)
     return all(member.finished for member in members)
+
+
+def timing_of(ensemble: GNNLightningTrainer) -> Timing | None:
+    """Return how long the networks of an ensemble took, added up; nothing if one does not tell."""
+    runs = [Member(index, _manifest_of(ensemble, index)).run for index in range(_size(ensemble))]
+    files = [run.path / TIMING for run in runs if run is not None and (run.path / TIMING).is_file()]
+    if len(files) < len(runs):
+        return None
+    found = [Timing(**json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    usual = float(np.median([one.seconds_per_epoch for one in found]))
+    rate = float(np.median([one.structures_per_second for one in found]))
+    devices = ", ".join(dict.fromkeys(one.device for one in found))
+    return Timing(sum(one.seconds for one in found), sum(one.epochs for one in found), usual, rate, devices, len(found))
 
 
 def _size(ensemble: GNNLightningTrainer) -> int:

@@ -97,13 +97,20 @@ class Loss:
         """Whether a label or head counts."""
         return self.weights[name] > 0
 
-    def terms(self, predicted: Mapping[str, Tensor], graph: Any) -> LossTerms:
-        """Return the terms of a batch; ``predicted`` needs the labels that are used."""
-        atoms = atom_counts(graph)
+    def terms(self, predicted: Mapping[str, Tensor], graph: Any, atoms: Tensor | None = None) -> LossTerms:
+        """Return the terms of a batch.
+
+        Args:
+            predicted: The labels that are used.
+            graph: The batch.
+            atoms: `atom_counts` of it, where they are known already.
+        """
+        atoms = atom_counts(graph) if atoms is None else atoms
         config = graph[CONFIG_WEIGHT].view(-1)
+        of_atoms = torch.repeat_interleave(config, atoms, output_size=graph[FORCES].shape[0])[:, None]
         weights = {
             ENERGY: config * graph[ENERGY_WEIGHT].view(-1),
-            FORCES: torch.repeat_interleave(config, atoms)[:, None] * graph[FORCES_WEIGHT],
+            FORCES: of_atoms * graph[FORCES_WEIGHT],
             STRESS: (config * graph[STRESS_WEIGHT].view(-1))[:, None],
         }
         sums, counts = [], []

@@ -17,11 +17,10 @@ from lightning.pytorch.callbacks import Callback, ProgressBar
 from kimgnn import __version__
 from kimgnn.errors import TrainingError
 from kimgnn.evaluation.correlation import scalar_labels, scalar_predictions
-from kimgnn.evaluation.heads import LABEL_TASKS
 from kimgnn.fields import ENERGY
 from kimgnn.files import atomic_write
 from kimgnn.models.fusion import forests
-from kimgnn.models.tasks import Task, tasks_of
+from kimgnn.models.tasks import LABEL_TASKS, Task, tasks_of
 from kimgnn.training.callbacks import EpochClock
 from kimgnn.training.checkpoint_io import AtomicCheckpointIO
 from kimgnn.training.shared_data import structures_hash

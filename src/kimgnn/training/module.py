@@ -12,6 +12,7 @@ from torch.optim import Optimizer, lr_scheduler
 
 from kimgnn.fields import ENERGY, FORCES, LABELS, STRESS
 from kimgnn.models.checkpoint import ENTRY
+from kimgnn.training.compiled_step import CompiledStep
 from kimgnn.training.losses import Loss, LossTerms
 from kimgnn.training.metrics import EpochMetrics
 from kimgnn.training.tables import StepTables
@@ -56,6 +57,7 @@ class TrainingModule(LightningModule):
         balance: Weighs the terms of the training loss by what it learns; they are added up when absent. What is
             validated is always the sum, which can be compared between epochs.
         tables: Stand for parts of the network in training steps.
+        compiled: Computes training steps, with these tables if there are any.
     """
 
     def __init__(
@@ -68,12 +70,14 @@ class TrainingModule(LightningModule):
         description: Mapping[str, Any],
         balance: LearnedBalance | None = None,
         tables: StepTables | None = None,
+        compiled: CompiledStep | None = None,
     ) -> None:
         super().__init__()
         self.potential = potential
         self.loss = loss
         self.balance = balance
         self.tables = tables
+        self.compiled = compiled
         self.train_metrics, self.val_metrics, self.test_metrics = (EpochMetrics(loss.heads) for _ in range(3))
         self._optimizer_options = optimizer
         self._seed = seed
@@ -86,11 +90,14 @@ class TrainingModule(LightningModule):
         return predicted
 
     def on_train_start(self) -> None:
-        """Refuse tables that are not close to the network.
+        """Refuse tables that are not close to the network, and devices that steps are not compiled for.
 
         Raises:
             TrainingError: They are not.
+            ManifestError: There are such devices.
         """
+        if self.compiled:
+            self.compiled.check(self.device, self.trainer.world_size)
         if self.tables:
             self.tables.check(self.tables.errors())
 
@@ -104,6 +111,9 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> dict[str, Tensor]:
         """Return the loss of a batch, exact over all processes whatever their shares hold."""
+        if self.compiled and (step := self.compiled(batch)):
+            self.train_metrics.update(step.terms, step.predicted, batch)
+            return {"loss": step.loss} | _detached_forces(step.predicted)
         with self.tables.in_place() if self.tables else nullcontext():
             predicted = self(batch, forces=self.loss.uses(FORCES), stress=self.loss.uses(STRESS))
         terms = self.loss.terms(predicted, batch)

@@ -10,14 +10,14 @@ from copy import deepcopy
 from typing import Any, Final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from kimgnn.errors import ManifestError, TrainingError
 from kimgnn.models.network import Network
 from kimgnn.models.tabulation import INTERVALS_PER_WIDTH, default_intervals, tabulation_refusal
 from kimgnn.nn.basis import GaussianBasis
 from kimgnn.nn.splines import coefficients_of, sites, spline
-from kimgnn.nn.step_tables import StepBasis, StepMap
+from kimgnn.nn.step_tables import FoundPlaces, StepBasis, StepMap
 
 PER_WIDTH: Final = {torch.float64: INTERVALS_PER_WIDTH, torch.float32: 4}
 """Intervals in the width of a Gaussian, by the precision of the weights: in single, more are below its rounding."""
@@ -59,9 +59,14 @@ class StepTables:
             *((layer, layer.distance_map, exact, StepMap(exact, self._basis)) for layer, exact in maps.items()),
         ]
 
+    def find(self, distances: Tensor) -> FoundPlaces | None:
+        """Return where distances, Å, are in the tables, for a compiled step, or ``None`` where tables do not pay."""
+        return self._basis.find(distances)
+
     @contextmanager
-    def in_place(self) -> Iterator[None]:
-        """Put the tables in the place of bases and maps, for a step."""
+    def in_place(self, found: FoundPlaces | None = None) -> Iterator[None]:
+        """Put the tables in the place of bases and maps, for a step; for a compiled one, with what `find` found."""
+        self._basis.found = found
         try:
             for owner, name, _, table in self._replaced:
                 owner._modules[name] = table  # not the attribute: it is quick, and nothing else is to notice

@@ -49,6 +49,7 @@ from kimgnn.registry import TRANSFORMS
 from kimgnn.training.best import BestWeights
 from kimgnn.training.callbacks import EpochClock, EpochLines, PerAtomPredictions, RunCheckpoints
 from kimgnn.training.checkpoint_io import AtomicCheckpointIO
+from kimgnn.training.compiled_step import quick_steps
 from kimgnn.training.continuation import check_same_data, check_same_division, check_same_network
 from kimgnn.training.data_module import GraphDataModule, GraphDataset, Transform
 from kimgnn.training.description import dataset_hash, describe_data
@@ -66,7 +67,6 @@ from kimgnn.training.module import TrainingModule, make_optimizer, make_schedule
 from kimgnn.training.networks import fit_spec, load_torchscript, set_composition, set_element_features
 from kimgnn.training.run_directory import RunDirectory, open_run_directory, process_rank
 from kimgnn.training.spreads import label_spreads, target_spreads
-from kimgnn.training.tables import StepTables
 from kimgnn.training.targets import has_target, labels_read, require_states, state_specs, target_spec
 from kimgnn.training.task_balance import LearnedBalance
 from kimgnn.training.uncertainty import check_validation
@@ -211,6 +211,7 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         self.potential = self._make_potential()
         self.potential.train()
         loss = self._loss()
+        tables, compiled = quick_steps(self.potential, loss, self.training_manifest)
         self.pl_model = TrainingModule(
             self.potential,
             loss,
@@ -219,7 +220,8 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
             monitor=self._monitor(),
             description=self._description(),
             balance=self._balance(loss),
-            tables=StepTables(self.model) if self.training_manifest["tabulate"] and not self._is_ensemble else None,
+            tables=tables,
+            compiled=compiled,
         )
 
     def setup_optimizer(self) -> None:
@@ -712,7 +714,11 @@ class GNNLightningTrainer(KLIFFGNNTrainer):
         logger.info(f"Training is finished. Report: {report.path}")
 
     def _timing(self) -> Timing | None:
-        """Return how long this process trained; nothing where it had nothing left to do."""
+        """Return how long this process trained, or an ensemble's networks; nothing where it had nothing left to do."""
+        if self._is_ensemble:
+            from kimgnn.training.ensemble import timing_of
+
+            return timing_of(self)
         (clock,) = (item for item in self.callbacks if isinstance(item, EpochClock))
         if not clock.seconds:
             return None

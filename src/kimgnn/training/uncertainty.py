@@ -10,7 +10,8 @@ from loguru import logger
 
 from kimgnn.data.labels import has_label
 from kimgnn.errors import DataError, Problem
-from kimgnn.evaluation.calibration import Calibration, fit_calibration, structures_needed, too_few
+from kimgnn.evaluation.calibrated import Calibration
+from kimgnn.evaluation.calibration import fit_calibration, refusals, structures_needed, too_few
 from kimgnn.evaluation.heads import compare_heads, compare_labels
 from kimgnn.evaluation.predict import Prediction
 from kimgnn.evaluation.regression import Regression
@@ -58,15 +59,12 @@ def calibrate(
 ) -> Calibration | None:
     """Return the calibration that a manifest's ``model`` block asks for, or ``None``.
 
-    Where it does not say which, heads with too few validation labels go without, and that is logged.
+    Heads that cannot be calibrated go without, and that is logged: a training that took hours does not fail for it.
 
     Args:
         model: The block.
         predictions: Of the validation set, as the network made them.
         validation: Its structures.
-
-    Raises:
-        DataError: See `fit_calibration`.
     """
     asked = asked_of(model)
     if asked is None or asked.calibration == "none" or not validation:
@@ -77,13 +75,17 @@ def calibrate(
         for name, result in {**compare_labels(predictions, validation), **heads}.items()
         if not (isinstance(result, Regression) and result.deviation is None)
     }
-    if asked.calibration is None:
-        needed = structures_needed(asked.level)
-        few = [name for name, result in results.items() if len(set(result.structure.tolist())) < needed]
-        if few:
-            logger.info(
-                f"{', '.join(few)}: not calibrated, for intervals of {100 * asked.level:g} % take {needed} or more "
-                "validation structures with a label."
-            )
+    needed = structures_needed(asked.level)
+    few = [name for name, result in results.items() if len(set(result.structure.tolist())) < needed]
+    if few:
+        logger.log(
+            "INFO" if asked.calibration is None else "WARNING",
+            f"{', '.join(few)}: not calibrated, for intervals of {100 * asked.level:g} % take {needed} or more "
+            "validation structures with a label.",
+        )
         results = {name: result for name, result in results.items() if name not in few}
+    for name in list(results):
+        if problems := refusals(name, results[name], asked.level):
+            logger.warning(f"{name}: not calibrated, without intervals: {'; '.join(map(str, problems))}")
+            del results[name]
     return fit_calibration(asked.calibration or "conformal", asked.level, results) if results else None

@@ -107,8 +107,7 @@ def complete_box(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str) 
     if not pbc.any():
         return np.eye(3)
     periodic = cell[pbc]
-    gram = periodic @ periodic.T
-    if np.linalg.det(gram) <= FLAT_CELL**2 * gram.diagonal().prod():
+    if not have_volume(periodic):
         raise DataError(
             "the periodic cell has no volume",
             where=where,
@@ -116,6 +115,13 @@ def complete_box(cell: NDArray[np.float64], pbc: NDArray[np.bool_], where: str) 
             remedy="Give independent cell vectors, or set pbc to false where the structure is not periodic.",
         )
     return cell if pbc.all() else np.asarray(complete_cell(np.where(pbc[:, None], cell, 0.0)))
+
+
+def have_volume(vectors: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Return of which cells, ``(..., n, 3)`` vectors in rows, those are independent."""
+    gram = vectors @ np.swapaxes(vectors, -1, -2)
+    squares = np.diagonal(gram, axis1=-2, axis2=-1)
+    return np.asarray(np.linalg.det(gram) > FLAT_CELL**2 * squares.prod(axis=-1))
 
 
 def check_finite(coords: NDArray[np.float64], cell: NDArray[np.float64], where: str = "") -> None:

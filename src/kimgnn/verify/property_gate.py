@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from kimgnn.data.from_atoms import configuration_from_atoms
 from kimgnn.errors import ExportError, KimgnnError, ModelError, Problem
 from kimgnn.evaluation.predict import give_states, predict
+from kimgnn.export.calibrated import tempered
 from kimgnn.export.property_contract import DEVIATION, PropertyDescription, describe_properties
 from kimgnn.export.property_package import property_file
 from kimgnn.export.property_runtimes import PropertyModel, load_property_model
@@ -176,7 +177,7 @@ def with_states(structures: Mapping[str, Atoms], states: Sequence[StateInput]) -
 
 
 def torch_properties(checkpoint: Checkpoint, structures: Sequence[Atoms]) -> list[Values]:
-    """Return what the network says, by output, on graphs of the transform that it was trained with."""
+    """Return what the network says, as files have it, by output, on graphs of the transform of its training."""
     transform = TRANSFORMS.get(checkpoint.transform["name"])(**checkpoint.transform["kwargs"])
     configurations = []
     for atoms in structures:
@@ -185,7 +186,7 @@ def torch_properties(checkpoint: Checkpoint, structures: Sequence[Atoms]) -> lis
     with warnings.catch_warnings():
         # A lone atom is one of the structures on purpose.
         warnings.filterwarnings("ignore", ".* neighbours? within the cutoff", UserWarning)
-        predictions = predict(Potential(checkpoint.network), configurations, transform)
+        predictions = predict(Potential(tempered(checkpoint)), configurations, transform)
     return [
         prediction.properties | {name + DEVIATION: values for name, values in prediction.deviations.items()}
         for prediction in predictions

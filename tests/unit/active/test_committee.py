@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -40,18 +41,20 @@ def test_deviations_are_those_of_the_calculator(committee: Checkpoint, run: Path
 
 
 def test_a_supercell_looks_like_its_cell(committee: Checkpoint) -> None:
-    """Mean and standard deviation over atoms are those of the cell, and so is the largest deviation."""
+    """Its atoms are those of the cell, and the largest deviation is too."""
     cell = structures()[1]
     judged = judge(committee, [cell, cell.repeat((2, 1, 2))])
-    np.testing.assert_allclose(judged.features[0], judged.features[1], rtol=0, atol=1e-10)
+    atoms, of_supercell = judged.features
+    nearest = np.linalg.norm(of_supercell[:, None] - atoms[None], axis=2).min(1)
+    np.testing.assert_allclose(nearest, 0.0, atol=1e-10)
     np.testing.assert_allclose(*judged.of_structures("max"), rtol=0, atol=1e-10)
 
 
-def test_features_tell_structures_apart(committee: Checkpoint) -> None:
-    features = judge(committee, structures()).features
-    distances = np.linalg.norm(features[:, None] - features[None], axis=2)
-    assert features.shape == (4, 16)
-    assert distances[~np.eye(4, dtype=bool)].min() > 1e-4
+def test_features_tell_environments_apart(committee: Checkpoint) -> None:
+    found = judge(committee, structures()).features
+    assert [one.shape for one in found] == [(len(atoms), 8) for atoms in structures()]
+    for one, other in itertools.combinations(found, 2):
+        assert np.linalg.norm(one[:, None] - other[None], axis=2).min() > 1e-4
 
 
 def test_of_nothing(committee: Checkpoint) -> None:

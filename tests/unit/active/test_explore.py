@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ from ase.build import bulk
 
 from kimgnn.active.explore import explore
 from kimgnn.active.frames import NAME, ORIGIN, read_frames, write_frames
+from kimgnn.evaluation.calibrated import Calibration, ValueCalibration
 from kimgnn.manifest.active import Active
+from kimgnn.models.checkpoint import Checkpoint, save_checkpoint
 
 ACTIVE = Active.model_validate(
     {
@@ -50,6 +53,16 @@ def test_what_is_there_is_not_explored_again(run: Path, tmp_path: Path) -> None:
         np.testing.assert_array_equal(one.positions, other.positions)
     again = explore(ACTIVE, SEEDS, tmp_path / "no run", part, 0, seed=1)  # needs no committee any more
     assert len(again) == len(whole)
+
+
+def test_guards_are_of_what_members_say(committee: Checkpoint, run: Path, tmp_path: Path) -> None:
+    """A calibration by which all deviations are huge ends no trajectory, and changes none."""
+    huge = Calibration("conformal", 0.9, {"forces": ValueCalibration(0.0, 1e9, 1.0, 50)})
+    (tmp_path / "checkpoints").mkdir()
+    save_checkpoint(tmp_path / "checkpoints" / "best.ckpt", replace(committee, calibration=huge.to_dict()))
+    raw, calibrated = (explore(ACTIVE, SEEDS, path, tmp_path / path.name, 0, seed=1) for path in (run, tmp_path))
+    for one, other in zip(raw, calibrated, strict=True):
+        np.testing.assert_array_equal(one.positions, other.positions)
 
 
 def test_rounds_and_seeds_explore_differently(run: Path, tmp_path: Path) -> None:

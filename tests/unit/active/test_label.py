@@ -87,6 +87,20 @@ def test_a_failure_may_be_left_out(tmp_path: Path, counting: type[Counting]) -> 
     assert counting.calls == 3
 
 
+def test_what_failed_may_be_tried_again(tmp_path: Path, counting: type[Counting]) -> None:
+    """What fails again still says why; what has a label is not computed again."""
+    counting.fails_at = 2
+    with pytest.warns(UserWarning, match="r00_1 is left out"):
+        label_all(structures(), lambda: counting(**ARGUMENTS), tmp_path, skip=True)
+    counting.fails_at = 4
+    with pytest.warns(UserWarning, match="r00_1 is left out"):
+        label_all(structures(), lambda: counting(**ARGUMENTS), tmp_path, skip=True, retry=True)
+    assert (tmp_path / "r00_1.failed").exists()
+    label_all(structures(), lambda: counting(**ARGUMENTS), tmp_path, skip=True, retry=True)
+    assert counting.calls == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == [f"r00_{index}.extxyz" for index in range(3)]
+
+
 def test_a_label_that_is_not_a_number_is_none(tmp_path: Path) -> None:
     make = calculator_factory("ase.calculators.lj.LennardJones", ARGUMENTS | {"epsilon": float("nan")})
     with pytest.raises(DataError, match="energy is not finite"):

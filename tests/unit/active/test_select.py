@@ -11,56 +11,77 @@ from kimgnn.active.select import scaled, select
 NONE = np.empty((0, 2))
 
 
+def alone(features) -> list[np.ndarray]:
+    """Structures of one atom each."""
+    return [row[None] for row in np.asarray(features, float)]
+
+
 def test_of_duplicates_one_is_chosen() -> None:
     """Ten copies of the least certain structure, and two others."""
-    features = np.array([[0.0, 0.0]] * 10 + [[1.0, 0.0], [0.0, 1.0]])
+    features = alone([[0.0, 0.0]] * 10 + [[1.0, 0.0], [0.0, 1.0]])
     deviations = np.array([5.0] * 10 + [1.0, 2.0])
     assert select(deviations, features, NONE, 5) == [0, 11, 10]
 
 
 def test_what_is_known_is_not_asked_again() -> None:
     features = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])
-    assert 0 not in select(np.array([9.0, 1.0, 1.0]), features, features[:1], 3)
-    assert select(np.ones(3), features, features, 3) == []
+    assert 0 not in select(np.array([9.0, 1.0, 1.0]), alone(features), features[:1], 3)
+    assert select(np.ones(3), alone(features), features, 3) == []
+
+
+def test_a_single_new_atom_makes_a_structure_new() -> None:
+    """A defect in a large cell of known atoms is worth more than a structure whose every atom is a little new."""
+    known = np.zeros((5, 2))
+    crystal, defect = np.full((8, 2), 0.3), np.concatenate([np.zeros((63, 2)), [[2.0, 0.0]]])
+    assert select(np.ones(2), [crystal, defect], known, 1) == [1]
+
+
+def test_a_supercell_of_what_is_known_or_chosen_is_not_new() -> None:
+    rng = np.random.default_rng(0)
+    known, other = rng.normal(size=(4, 3)), rng.normal(size=(4, 3))
+    cells = [np.tile(known, (2, 1)), other, np.tile(other, (3, 1))]
+    assert select(np.array([3.0, 1.0, 0.5]), cells, known, 3) == [1]
 
 
 def test_of_equally_unsure_ones_the_farthest_is_chosen() -> None:
     features = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [10.0, 0.0]])
-    assert select(np.ones(4), features, features[:1], 2) == [3, 2]
+    assert select(np.ones(4), alone(features), features[:1], 2) == [3, 2]
 
 
 def test_of_equally_far_ones_the_least_certain_is_chosen() -> None:
-    features = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    features = alone([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
     assert select(np.array([1.0, 4.0, 2.0, 3.0]), features, np.zeros((1, 2)), 1) == [1]
 
 
 def test_threshold_and_count() -> None:
-    features, deviations = np.eye(4), np.array([0.1, 0.2, 0.3, 0.4])
+    features, deviations = alone(np.eye(4)), np.array([0.1, 0.2, 0.3, 0.4])
     assert sorted(select(deviations, features, np.empty((0, 4)), 10, threshold=0.2)) == [2, 3]
     assert select(deviations, features, np.empty((0, 4)), 1) == [3]
-    assert select(np.empty(0), np.empty((0, 4)), np.empty((0, 4)), 3) == []
+    assert select(np.empty(0), [], np.empty((0, 4)), 3) == []
 
 
 def test_a_single_candidate_is_new_beside_known_ones() -> None:
-    assert select(np.ones(1), np.array([[5.0, 1.0]]), np.array([[0.0, 1.0], [0.1, 1.0]]), 3) == [0]
+    assert select(np.ones(1), alone([[5.0, 1.0]]), np.array([[0.0, 1.0], [0.1, 1.0]]), 3) == [0]
 
 
 @settings(max_examples=50, deadline=None)
 @given(st.integers(0, 10_000), st.integers(1, 40), st.floats(0.0, 1.5))
-def test_none_are_nearer_than_apart(seed: int, count: int, apart: float) -> None:
-    """Whatever is chosen: no two of them, and none of them and a known one, are within ``apart``."""
+def test_whatever_is_chosen_has_an_atom_that_is_apart(seed: int, count: int, apart: float) -> None:
+    """Of what is known, and of all that was chosen before; whatever the sizes of structures."""
     rng = np.random.default_rng(seed)
-    features, known = rng.normal(size=(40, 3)) * [1, 100, 1e-3], rng.normal(size=(4, 3))
-    chosen = select(rng.random(40), features, known, count, apart=apart)
+    features = [rng.normal(size=(rng.integers(1, 6), 3)) * [1, 100, 1e-3] for _ in range(30)]
+    known = rng.normal(size=(4, 3))
+    chosen = select(rng.random(30), features, known, count, apart=apart)
     assert len(set(chosen)) == len(chosen) <= count
-    places, others = scaled(features, known)
-    together = np.concatenate([places[chosen], others])
-    distances = np.linalg.norm(together[:, None] - together[None], axis=2)
-    assert (distances[: len(chosen)][~np.eye(len(together), dtype=bool)[: len(chosen)]] > apart).all()
+    atoms, others = scaled(np.concatenate(features), known)
+    atoms = np.split(atoms, np.cumsum([len(one) for one in features])[:-1])
+    for index in chosen:
+        assert np.linalg.norm(atoms[index][:, None] - others[None], axis=2).min(1).max() > apart
+        others = np.concatenate([others, atoms[index]])
 
 
 def test_the_unit_is_the_spread_whatever_the_features_measure() -> None:
-    """Structures are 1 from their mean, in the root mean square; neither constant features nor other units matter."""
+    """Atoms are 1 from their mean, in the root mean square; neither constant features nor other units matter."""
     rng = np.random.default_rng(0)
     features = rng.normal(size=(30, 3))
     places, known = scaled(features, features[:5])

@@ -17,6 +17,8 @@ def test_what_is_saved_is_read(tmp_path: Path) -> None:
     assert load_state(tmp_path, "abc") == state
     assert (state.labels(), state.labels(before=0), state.labels("random")) == (2, 0, 0)
     assert [path.name for path in tmp_path.iterdir()] == [STATE]
+    state.rounds[1].late = {"active": ["c"]}
+    assert (state.labels(), state.labels(before=1), state.labels("random")) == (3, 2, 0)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,10 @@ from ase.build import bulk, molecule
 from structures import CUTOFF, mixed_atoms
 
 from kimgnn.data.from_atoms import configuration_from_atoms
+from kimgnn.evaluation.calibrated import Calibration, ClassCalibration, ValueCalibration
 from kimgnn.evaluation.predict import Prediction, predict
+from kimgnn.export.formats import model_names
+from kimgnn.export.portable_model import export_portable_model
 from kimgnn.models.build import build_network
 from kimgnn.models.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from kimgnn.models.network import NetworkSpec
@@ -168,6 +171,79 @@ def test_exported_properties_say_what_the_checkpoint_says(
                 assert row[name] == value
             else:
                 np.testing.assert_allclose(row[name], value, rtol=1e-9, atol=1e-12)
+
+
+@pytest.fixture(scope="module")
+def committee(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Path]]:
+    """A calibrated committee with energies and heads of every kind: its checkpoint, and the folder of each format."""
+    torch.manual_seed(2)
+    options = {"cutoff": CUTOFF, "hidden_channels": 8, "num_filters": 8, "num_gaussians": 8}
+    energy = {"type": "energy", "reference_energies": {"Si": -1.0, "C": -2.0}, "scale": 1.0}
+    network = build_network(NetworkSpec("schnet", options, [energy, *HEADS], ["Si", "C"], members=2)).eval()
+    own = ValueCalibration(2.0, 0.1, 1.5, 30)
+    values = dict.fromkeys(["energy", "forces", "stress", "gap", "dipole", "core_shift", "eps"], own)
+    calibration = Calibration("conformal", 0.9, values, {"metal": ClassCalibration(3.0, 0.2, 30, of_members=True)})
+    transform = {"name": "PeriodicGraph", "kwargs": {"cutoff": CUTOFF, "species": ["Si", "C"]}}
+    checkpoint = Checkpoint(network, transform, {}, calibration=calibration.to_dict())
+    directory = tmp_path_factory.mktemp("committee")
+    save_checkpoint(directory / "best.ckpt", checkpoint)
+    formats, name = ["torchscript", "onnx"], "Mixed__MO_000000000042_000"
+    export_portable_model(checkpoint, name, directory, formats=formats)
+    return directory / "best.ckpt", [directory / folder for folder in model_names(name, formats).values()]
+
+
+def test_an_exported_folder_gives_the_output_of_the_checkpoint(
+    committee: tuple[Path, list[Path]], kimgnn: Command
+) -> None:
+    """A potential and the properties beside it, deviations and intervals of all, to 1e-9: sums in another order."""
+    checkpoint, folders = committee
+    ase.io.write("in.extxyz", structures()[:2])
+    assert kimgnn("predict", checkpoint, "in.extxyz", "--output", "right.json")[0] == 0
+    right = json.loads(Path("right.json").read_text(encoding="utf-8"))
+    for part in (
+        "energy lower (eV)",
+        "stress upper[5] (eV/Å³)",
+        "forces deviation (eV/Å)",
+        "metal set",
+        "metal deviation P(metal)",
+    ):
+        assert part in right[0]
+    for folder in folders:
+        status, _, messages = kimgnn("predict", folder, "in.extxyz", "--output", "out.json", "--force")
+        assert (status, messages) == (0, "")
+        for row, expected in zip(json.loads(Path("out.json").read_text(encoding="utf-8")), right, strict=True):
+            assert list(row) == list(expected)
+            for name, value in expected.items():
+                if isinstance(value, str) or name == "metal set":
+                    assert row[name] == value
+                else:
+                    np.testing.assert_allclose(row[name], value, rtol=1e-9, atol=1e-9, err_msg=name)
+
+
+def test_uncertainties_in_extended_xyz(committee: tuple[Path, list[Path]], kimgnn: Command) -> None:
+    """Under the names of ASE's results, beside these; of a molecule, nothing of the stress."""
+    ase.io.write("in.extxyz", structures())
+    for name in ("out.xyz", "out.json"):
+        assert kimgnn("predict", committee[0], "in.extxyz", "--output", name)[0] == 0
+    rows = json.loads(Path("out.json").read_text(encoding="utf-8"))
+    for row, atoms in zip(rows, ase.io.read("out.xyz", index=":", format="extxyz"), strict=True):
+        assert atoms.info["energy_lower"] == pytest.approx(row["energy lower (eV)"], rel=1e-7)
+        np.testing.assert_allclose(atoms.arrays["forces_upper"], row["forces upper (eV/Å)"], atol=1e-7)
+        there = {f"stress_{name}" for name in ("deviation", "lower", "upper")} & atoms.info.keys()
+        if atoms.pbc.all():
+            assert len(there) == 3
+            told = [row[f"stress deviation[{index}] (eV/Å³)"] for index in range(6)]
+            np.testing.assert_allclose(np.ravel(atoms.info["stress_deviation"]), told, atol=1e-7)
+        else:
+            assert not there
+
+
+@pytest.mark.parametrize("name", ["nothing", "empty"])
+def test_a_folder_without_a_model_is_told(name: str, kimgnn: Command) -> None:
+    Path("empty").mkdir()
+    status, _, messages = kimgnn("predict", name, "in.extxyz")
+    assert status == 1
+    assert f"{name}: there is no" in messages
 
 
 def test_cif_poscar_and_a_folder_of_them(properties: Path, kimgnn: Command, tmp_path: Path) -> None:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from ase import units
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import norm
 
 from kimgnn.errors import DataError
-from kimgnn.evaluation.calibration import (
+from kimgnn.evaluation.calibrated import (
     Calibration,
     ClassCalibration,
     ValueCalibration,
     at_temperature,
     calibrated,
+    softmax,
+)
+from kimgnn.evaluation.calibration import (
     conformal_quantile,
     fit_calibration,
     residuals,
@@ -25,10 +30,9 @@ from kimgnn.evaluation.calibration import (
     structures_needed,
 )
 from kimgnn.evaluation.classification import Classification
-from kimgnn.evaluation.heads import LABEL_TASKS
 from kimgnn.evaluation.predict import Prediction
 from kimgnn.evaluation.regression import Regression
-from kimgnn.models.tasks import Task
+from kimgnn.models.tasks import LABEL_TASKS, Task
 
 GAP = Task("gap", "regression", "gap", "eV")
 EPSILON = Task("epsilon", "regression", "epsilon", transform="log10")
@@ -136,7 +140,7 @@ def test_too_few_labels_are_named(level: float) -> None:
 def test_a_prediction_that_is_not_a_number_is_named() -> None:
     error, sigma = noisy(30)
     sigma[3] = np.nan
-    with pytest.raises(DataError, match="'gap' is not a number"):
+    with pytest.raises(DataError, match="'gap' for 1 of the structures are not numbers"):
         fit_calibration("conformal", 0.9, {"gap": regression(GAP, 0.0, error, sigma)})
 
 
@@ -195,6 +199,17 @@ def test_energies_are_calibrated_per_atom_and_forces_by_component() -> None:
     assert raw.energy_deviation == 0.2  # it is not changed
 
 
+def test_stress_is_calibrated_in_gpa_and_told_in_ours() -> None:
+    """The offset is fitted beside errors in GPa; a molecule's stress, which it has not, stays NaN."""
+    calibration = Calibration("conformal", 0.9, {"stress": ValueCalibration(2.0, 0.5, 3.0, 50)})
+    stress, raw = np.arange(6.0) * units.GPa, np.full(6, 0.25 * units.GPa)
+    told = calibration.apply(Prediction(energy=0.0, stress=stress, stress_deviation=raw), [], 2)
+    np.testing.assert_allclose(told.stress_deviation / units.GPa, 1.0)  # type: ignore[operator]
+    np.testing.assert_allclose(told.intervals["stress"] / units.GPa, [np.arange(6) - 3.0, np.arange(6) + 3.0])
+    missing = calibration.apply(Prediction(stress=np.full(6, np.nan), stress_deviation=np.full(6, np.nan)), [], 2)
+    assert np.isnan(missing.intervals["stress"]).all()
+
+
 def test_residuals_are_of_what_is_learned() -> None:
     log = regression(EPSILON, 100.0, np.array([90.0]), np.array([np.log(10) * 100.0 * 0.2]))
     np.testing.assert_allclose(residuals(log), [[1.0], [0.2]])
@@ -219,6 +234,60 @@ def test_a_temperature_makes_probabilities_true(task: Task) -> None:
     np.testing.assert_allclose(at_temperature(result.probabilities, own.temperature).sum(axis=1), 1.0)
 
 
+def ensemble_of(task: Task, n: int, temperature: float, k: int = 4) -> Classification:
+    """Return members whose logits are ``temperature`` times those of which the mean probability drew the classes."""
+    rng = np.random.default_rng(3)
+    logits = 1.5 * rng.standard_normal((n, 1, len(task.classes))) + rng.standard_normal((n, k, len(task.classes)))
+    true = softmax(logits).mean(axis=1)
+    classes = (rng.random((n, 1)) > np.cumsum(true, axis=1)).sum(axis=1)
+    told = softmax(temperature * logits)
+    return Classification(task, classes, told.mean(axis=1), np.arange(n), np.log(told))
+
+
+@pytest.mark.parametrize("task", [METAL, KIND])
+@pytest.mark.parametrize("temperature", [0.5, 3.0])
+def test_members_get_the_temperature_before_their_mean_and_deviation_are_taken(task: Task, temperature: float) -> None:
+    """Found to the sampling error of 6,000 classes; mean and deviation are those of the members that drew them."""
+    result, name = ensemble_of(task, 6000, temperature), task.name
+    calibration = fit_calibration("scaling", 0.9, {name: result})
+    own = calibration.classes[name]
+    assert own.of_members
+    assert own.temperature == pytest.approx(temperature, rel=0.1)
+    exact = replace(calibration, classes={name: replace(own, temperature=temperature)})
+    of_each = np.exp(ensemble_of(task, 6000, 1.0).members)  # type: ignore[arg-type]
+    raw = Prediction(
+        properties={name: result.probabilities[0]},
+        deviations={name: np.exp(result.members[0]).std(0, ddof=1)},  # type: ignore[index]
+        members={name: result.members[0]},  # type: ignore[index]
+    )
+    told = exact.apply(raw, [task], 2)
+    np.testing.assert_allclose(told.properties[name], of_each[0].mean(0), rtol=1e-9)
+    np.testing.assert_allclose(told.deviations[name], of_each[0].std(0, ddof=1), rtol=1e-9)
+    assert told.members == {}
+
+
+def test_older_calibrations_of_ensembles_temper_the_mean() -> None:
+    """As they were fitted; the deviation is that of members at the temperature all the same."""
+    result = ensemble_of(KIND, 1, 3.0)
+    older = Calibration.from_dict(
+        {
+            **{"method": "scaling", "level": 0.9, "values": {}},
+            "classes": {"kind": {"temperature": 3.0, "threshold": None, "structures": 9}},
+        }
+    )
+    raw = Prediction(properties={"kind": result.probabilities[0]}, members={"kind": result.members[0]})  # type: ignore[index]
+    told = older.apply(raw, [KIND], 2)  # type: ignore[union-attr]
+    np.testing.assert_allclose(told.properties["kind"], at_temperature(result.probabilities[0], 3.0))
+    of_each = np.exp(ensemble_of(KIND, 1, 1.0).members[0])  # type: ignore[index]
+    np.testing.assert_allclose(told.deviations["kind"], of_each.std(0, ddof=1), rtol=1e-9)
+
+
+def test_members_are_left_out_where_nothing_is_calibrated() -> None:
+    """They are no answer to a user."""
+    raw = Prediction(properties={"kind": np.full(3, 1 / 3)}, members={"kind": np.zeros((2, 3))})
+    assert calibrated([raw], [KIND], [2], {})[0].members == {}
+
+
 @pytest.mark.parametrize("method", ["conformal", "scaling"])
 @pytest.mark.parametrize("task", [METAL, KIND])
 @pytest.mark.parametrize("level", [0.8, 0.95])
@@ -226,7 +295,8 @@ def test_sets_hold_the_true_class_as_often_as_asked(method: Any, task: Task, lev
     """At least: of two classes, the most probable one alone may be right more often. Four standard errors."""
     calibration = fit_calibration(method, level, {task.name: overconfident(task, 2000)})
     new = overconfident(task, 4000, seed=1)
-    _, told = calibration.classes_of(task.name, new.probabilities)
+    _, spread, told = calibration.classes_of(task.name, new.probabilities)
+    assert spread is None
     held = told[np.arange(4000), new.reference].mean()
     assert held > level - 4 * np.sqrt(level * (1 - level) * (1 / 2000 + 1 / 4000))
     assert told.any(axis=1).all()

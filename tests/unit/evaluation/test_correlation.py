@@ -7,10 +7,9 @@ import pytest
 from kliff.dataset import Configuration
 
 from kimgnn.evaluation.correlation import correlate, correlation_plot, scalar_labels, scalar_predictions, titles
-from kimgnn.evaluation.heads import LABEL_TASKS
 from kimgnn.evaluation.predict import Prediction
 from kimgnn.fields import ENERGY
-from kimgnn.models.tasks import Task
+from kimgnn.models.tasks import LABEL_TASKS, Task
 
 TASKS = [
     LABEL_TASKS[ENERGY],

@@ -36,9 +36,11 @@ def predictions(draw: Any) -> Prediction:
         "properties": by_name(3, 1),
         "deviations": by_name(2),
         "intervals": by_name(2, 3, 1),
+        "members": by_name(2, 4),
         "sets": st.dictionaries(st.text(), arrays.arrays(bool, 4), max_size=2),
         "energy_deviation": NUMBERS,
         "forces_deviation": of_shape(3, 3),
+        "stress_deviation": of_shape(6),
         "attention": NUMBERS,
     }
     assert kinds.keys() == {field.name for field in fields(Prediction)}

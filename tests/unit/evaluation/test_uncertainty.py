@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from ase import units
 
-from kimgnn.evaluation.calibration import at_temperature, fit_calibration
+from kimgnn.evaluation.calibrated import at_temperature
+from kimgnn.evaluation.calibration import fit_calibration
 from kimgnn.evaluation.classification import Classification
 from kimgnn.evaluation.columns import prediction_columns
 from kimgnn.evaluation.heads import compare_heads, compare_labels
@@ -108,7 +109,7 @@ def test_the_calibration_error_of_classes_is_guos() -> None:
 def structure(index: int, gap: float, metal: float) -> Any:
     """Return a structure with labels, as far as evaluation looks at it."""
     return SimpleNamespace(
-        species=["Si", "Si"], coords=np.zeros((2, 3)), energy=-8.0, forces=np.zeros((2, 3)), stress=None,
+        species=["Si", "Si"], coords=np.zeros((2, 3)), energy=-8.0, forces=np.zeros((2, 3)), stress=np.zeros(6),
         metadata={"targets": {"gap": np.array([gap]), "metal": np.array([metal])}}, identifier=str(index),
     )  # fmt: skip
 
@@ -131,6 +132,8 @@ def predictions(n: int, seed: int) -> tuple[list[Prediction], list[Any]]:
                 deviations={"gap": np.array([0.1]), "metal": np.array([0.05, 0.05])},
                 energy_deviation=0.02,
                 forces_deviation=np.full((2, 3), 0.05),
+                stress=0.7 * units.GPa * rng.standard_normal(6),
+                stress_deviation=np.full(6, 0.1 * units.GPa),
             )
         )
     return found, structures
@@ -148,10 +151,10 @@ def judged() -> Any:
     return raw, there, calibration, judge(raw, there, tasks, calibration, 0.9)
 
 
-def test_every_head_the_energy_and_the_forces_are_judged(judged: Any) -> None:
+def test_every_head_energy_forces_and_stress_are_judged(judged: Any) -> None:
     """The same coverage comes out of intervals as they are told. Four standard errors of both counts of 514 labels."""
     raw, there, calibration, told = judged
-    assert list(told.values) == ["energy", "forces", "gap"]
+    assert list(told.values) == ["energy", "forces", "stress", "gap"]
     assert list(told.classes) == ["metal"]
     calibrated = [calibration.apply(found, [GAP, METAL], 2) for found in raw["test"]]
     coverage = interval_coverage(calibrated, there["test"], [GAP, METAL])
@@ -173,7 +176,7 @@ def test_the_report_tells_and_draws_them(judged: Any, tmp_path: Any) -> None:
     text = report.path.read_text(encoding="utf-8")
     assert "## Uncertainty" in text
     assert report.metrics["test"]["gap_coverage"] == told.values["gap"].calibrated.at_level
-    for name in ("energy", "forces", "gap", "metal"):
+    for name in ("energy", "forces", "stress", "gap", "metal"):
         assert f"| {name}" in text
         assert (tmp_path / f"uncertainty_{name}.png").stat().st_size > 10_000
 
@@ -212,13 +215,18 @@ def test_columns_name_deviations_ends_and_sets(judged: Any) -> None:
     assert columns["gap lower (eV)"] < columns["gap (eV)"] < columns["gap upper (eV)"]
     assert columns["energy lower (eV)"] < columns["energy (eV)"] < columns["energy upper (eV)"]
     assert columns["energy deviation (eV)"] > 0.02
+    for index in range(6):
+        lower, value, upper = (columns[f"stress{end}[{index}] (eV/Å³)"] for end in (" lower", "", " upper"))
+        assert lower < value < upper
+        assert columns[f"stress deviation[{index}] (eV/Å³)"] > 0.1 * units.GPa
+    assert (np.array(columns["forces lower (eV/Å)"]) < columns["forces upper (eV/Å)"]).all()
     assert np.shape(columns["forces deviation (eV/Å)"]) == (2, 3)
     assert columns["metal deviation P(yes)"] == 0.05
     assert set(columns["metal set"]) <= {"no", "yes"}
 
 
-def test_stress_has_no_deviation() -> None:
-    """Nothing is told of what is not known: the labels are there, and the ensemble says none."""
+def test_a_label_without_deviation_has_none() -> None:
+    """Nothing is told of what is not known: the labels are there, and the model says none."""
     found, structures = predictions(3, 0)
     for item in structures:
         item.stress = np.full(6, units.GPa)

@@ -83,7 +83,7 @@ def property_checkpoint(network: Network, **graph: Any) -> Checkpoint:
     name = "LineGraph" if network.uses_triplets else "CrystalGraph" if graph else "PeriodicGraph"
     transform = {"name": name, "kwargs": {"cutoff": network.cutoff, **graph}}
     manifest = {"dataset": {"path": "/somewhere/on/a/machine/crystals"}, "model": {"architecture": "cgcnn"}}
-    metrics = {"val_gap_mae": 0.25, "val_total_mae": 0.5, "val_metal_accuracy": 0.75}
+    metrics = {"val_gap_mae": 0.25, "val_total_mae": 0.5, "val_total_mae_per_atom": 0.25, "val_metal_accuracy": 0.75}
     return Checkpoint(network, transform, manifest, metrics, {"source": "/somewhere/on/a/machine/crystals"})
 
 

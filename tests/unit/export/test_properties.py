@@ -338,7 +338,8 @@ def test_the_folder_says_what_is_in_it(crystals: tuple[Checkpoint, Path]) -> Non
         "| `metal` | (n_structures, 2) | probability | of <= 0.1, > 0.1, in this order |",
         "6 nearest neighbours within 4 Å",
         "| val_gap_mae | 0.25 eV |",
-        "| val_total_mae | 0.5 eV/atom |",
+        "| val_total_mae | 0.5 eV |",
+        "| val_total_mae_per_atom | 0.25 eV/atom |",
         "| val_metal_accuracy | 0.75 |",
     ):
         assert text in page, text

@@ -334,6 +334,23 @@ CASES = {
         {"model": {"input_args": ["z"]}},
         "model.input_args: belongs to a module given to the trainer",
     ),
+    "compiled steps with casts": (
+        {"model": {"precision": "single"}, "training": {"compile": True, "mixed_precision": "bf16"}},
+        "training.compile: compiles no casts (training.mixed_precision)",
+    ),
+    "compiled steps with learned weights": (
+        {"training": {"compile": True, "loss": {"balance": "uncertainty"}}},
+        "training.compile: is for weights that are not learned (training.loss.balance)",
+    ),
+    "compiled steps on a GPU": ({"training": {"compile": True, "accelerator": "gpu"}}, "training.compile: is for CPUs"),
+    "compiled steps in two processes": (
+        {"training": {"compile": True, "devices": 2}},
+        "training.compile: is for a single process (training.devices)",
+    ),
+    "compiled steps of another network": (
+        {"model": {"architecture": "megnet"}, "training": {"compile": True}},
+        "training.compile: is for SchNet alone",
+    ),
     "TorchML with tables": (
         {"export": {"driver": "torchml", "tabulate": True}},
         "export.tabulate: the TorchML driver gets no tables (got True). Allowed: false.",

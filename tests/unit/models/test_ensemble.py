@@ -12,7 +12,7 @@ from kliff.dataset import Configuration
 
 from kimgnn.errors import ModelError
 from kimgnn.evaluation.predict import Prediction, predict
-from kimgnn.heads.members import MeanClass
+from kimgnn.heads.members import MeanClass, class_spread
 from kimgnn.models.build import build_network
 from kimgnn.models.ensemble import Ensemble, with_dropout
 from kimgnn.models.network import Network, NetworkSpec
@@ -68,7 +68,9 @@ def test_mean_and_deviation_are_those_of_the_members_predictions() -> None:
         forces = np.stack([item.forces for item in one])
         np.testing.assert_allclose(found.forces, forces.mean(0), **same)
         np.testing.assert_allclose(found.forces_deviation, forces.std(0, ddof=1), **same)
-        np.testing.assert_allclose(found.stress, np.mean([item.stress for item in one], axis=0), **same)
+        stresses = np.stack([item.stress for item in one])
+        np.testing.assert_allclose(found.stress, stresses.mean(0), **same)
+        np.testing.assert_allclose(found.stress_deviation, stresses.std(0, ddof=1), **same)
         gaps = np.stack([item.properties["gap"] for item in one])
         np.testing.assert_allclose(found.properties["gap"], gaps.mean(0), **same)
         np.testing.assert_allclose(found.deviations["gap"], gaps.std(0, ddof=1), rtol=1e-9)
@@ -81,6 +83,15 @@ def test_mean_and_deviation_are_those_of_the_members_predictions() -> None:
             shares = np.stack([item.properties[name] for item in one])
             np.testing.assert_allclose(found.properties[name], shares.mean(0), **same)
             np.testing.assert_allclose(found.deviations[name], shares.std(0, ddof=1), rtol=1e-9)
+
+
+def test_a_molecule_has_no_deviation_of_its_stress() -> None:
+    molecule = Configuration.from_ase_atoms(ase.build.molecule("C2H2")[:2])
+    graph_of = PeriodicGraph(cutoff=CUTOFF, species=["C", "Si"])
+    (found,) = predict(Potential(ensemble()), [molecule], graph_of)
+    assert np.isnan(found.stress).all()
+    assert np.isnan(found.stress_deviation).all()
+    assert np.isfinite(found.forces_deviation).all()
 
 
 def test_forces_are_the_derivative_of_the_mean_energy() -> None:
@@ -135,7 +146,7 @@ def test_torchscript_says_the_same() -> None:
     inputs = GraphInputs(graph.z, graph.edge_index0, vectors, [n_atoms] * 2, [n_edges] * 2)
     expected = network(inputs)
     found = torch.jit.script(network)(inputs)
-    assert set(found) == set(expected) >= {"energy_members", "metal_spread"}
+    assert set(found) == set(expected) >= {"energy_members", "metal_members"}
     for name, values in expected.items():
         torch.testing.assert_close(found[name], values, rtol=1e-12, atol=1e-12)
 
@@ -150,6 +161,7 @@ def test_dropout_samples_differ_only_by_dropout() -> None:
     for sampled, alone in zip(found, plain, strict=True):
         assert sampled.energy_deviation > 0
         assert (sampled.forces_deviation > 0).all()
+        assert (sampled.stress_deviation > 0).all()
         assert (sampled.deviations["gap"] > 0).all()
         # Heads without dropout: all samples are the network itself.
         np.testing.assert_allclose(sampled.properties["metal"], alone.properties["metal"], rtol=1e-12)
@@ -169,7 +181,8 @@ def test_a_network_without_dropout_has_no_samples() -> None:
 @settings(max_examples=30, deadline=None)
 def test_probabilities_are_averaged_however_sure_the_members_are(k: int, n: int, seed: int) -> None:
     logits = 50 * torch.randn(k, n, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
-    found, spread = MeanClass()(logits)
+    found, logs = MeanClass()(logits)
+    spread = class_spread(logs)
     assert torch.isfinite(found).all()
     torch.testing.assert_close(torch.sigmoid(found), torch.sigmoid(logits).mean(0), rtol=1e-10, atol=1e-300)
     torch.testing.assert_close(spread[:, 1], torch.sigmoid(logits).std(0)[:, 0], rtol=1e-9, atol=1e-15)

@@ -302,6 +302,26 @@ def test_a_full_queue_is_told_to_come_later(with_service: With) -> None:
     with_service(test, max_queue=2)
 
 
+@pytest.mark.parametrize("path", ["/predict", "/structures"])
+def test_what_nobody_expected_is_told_and_logged(
+    with_service: With, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the path that is answered directly as by those of the framework; the error goes on to uvicorn's log."""
+
+    async def test(client: httpx.AsyncClient, service: Service) -> None:
+        monkeypatch.setattr(service.batcher, "submit", lambda given: 1 / 0)
+        answer = await client.post(path, json=of_ase(ASE))
+        assert answer.status_code == 500
+        assert answer.json()["error"]["message"] == "the service failed; its log says where"
+        assert answer.headers["x-content-type-options"] == "nosniff"
+        assert f'kimgnn_requests_total{{path="{path}",status="500"}} 1.0' in service.metrics.text().decode()
+        client._transport.raise_app_exceptions = True  # type: ignore[attr-defined]
+        with pytest.raises(ZeroDivisionError):
+            await client.post(path, json=of_ase(ASE))
+
+    with_service(test)
+
+
 def test_too_many_requests_at_once_are_told_to_come_later(with_service: With) -> None:
     async def test(client: httpx.AsyncClient, _: Service) -> None:
         answers = await asyncio.gather(*(client.post("/predict", json=of_ase(ASE)) for _ in range(6)))

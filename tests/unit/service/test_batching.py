@@ -103,6 +103,21 @@ def test_after_a_crowd_one_waits_for_half_of_it() -> None:
     assert with_batcher(test).batches[1:] == [["e", "f"]]
 
 
+def test_of_a_large_crowd_half_is_computed_while_the_others_come_and_go() -> None:
+    """In turn: never all of them together, after which the worker would wait for all of them to come again."""
+
+    async def test(batcher: Batcher, echo: Echo) -> None:
+        async def client(name: str) -> None:
+            for _ in range(4):
+                await asyncio.gather(*batcher.submit(entries(name)))
+
+        await asyncio.gather(*(client(str(number)) for number in range(20)))
+
+    batches = with_batcher(test).batches
+    assert [len(batch) for batch in batches] == [10] * 8
+    assert {*batches[0]}.isdisjoint(batches[1])
+
+
 def test_but_no_longer_than_the_window() -> None:
     async def test(batcher: Batcher, echo: Echo) -> None:
         await crowd(batcher)

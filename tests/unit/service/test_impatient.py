@@ -7,12 +7,12 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import uvicorn
 
-from kimgnn.service.impatient import MAX_HEAD, impatient
+from kimgnn.service.impatient import MAX_HEAD, Joining, impatient
 
 HEAD = b"GET / HTTP/1.1\r\nHost: localhost\r\n"
 
@@ -51,6 +51,40 @@ def all_of(connection: socket.socket) -> bytes:
 def connection(port: int) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port), timeout=30) as connected:
         yield connected
+
+
+def test_the_head_of_an_answer_goes_with_its_body() -> None:
+    """Nothing waits that is not followed in the same turn of the loop, and nothing is lost where it ends."""
+
+    class Sends:
+        def __init__(self) -> None:
+            self.sent: list[bytes] = []
+            self.write = self.sent.append
+
+        def close(self) -> None:
+            self.sent.append(b"closed")
+
+        abort = close
+
+    async def run() -> None:
+        to = Sends()
+        joining = Joining(cast(asyncio.Transport, to), asyncio.get_running_loop())
+        joining.write(b"head ")
+        assert to.sent == []
+        joining.write(b"body")
+        assert to.sent == [b"head body"]
+        joining.write(b"alone")
+        await asyncio.sleep(0)
+        joining.write(b"last")
+        joining.close()
+        await asyncio.sleep(0)
+        assert to.sent == [b"head body", b"alone", b"last", b"closed"]
+        joining.write(b"in vain")
+        joining.abort()
+        await asyncio.sleep(0)
+        assert to.sent[4:] == [b"closed"]
+
+    asyncio.run(run())
 
 
 def test_a_client_that_sends_nothing_is_let_go(connection: socket.socket) -> None:

@@ -16,11 +16,18 @@ from hypothesis import strategies as st
 from kimgnn.errors import DataError
 from kimgnn.service.formats import FORMATS, Given
 from kimgnn.service.messages import CIF, DATA, EXTXYZ, POSCAR
-from kimgnn.service.reading import Read, TooLargeError, check_possible, read_given
+from kimgnn.service.reading import Read, TooLargeError, check_possible, read_all
 
 
 def read(format_name: str, data: Any, max_atoms: int = 100, max_frames: int = 5) -> list[Read]:
-    return read_given(Given("model", "it", format_name, data, {}), max_atoms, max_frames)
+    return read_entry(Given("model", "it", format_name, data, {}), max_atoms, max_frames)
+
+
+def read_entry(entry: Given, max_atoms: int, max_frames: int) -> list[Read]:
+    (found,) = read_all([entry], max_atoms, max_frames)
+    if isinstance(found, DataError):
+        raise found
+    return found
 
 
 def refusal(format_name: str, data: Any, **bounds: int) -> str:
@@ -48,7 +55,7 @@ def test_json_may_come_as_text(format_name: str) -> None:
 
 def test_frames_are_numbered_and_states_given_to_each() -> None:
     given = Given("model", "md", "extxyz", EXTXYZ * 3, {"temperature": 300.0})
-    found = read_given(given, 100, 3)
+    found = read_entry(given, 100, 3)
     assert [one.identifier for one in found] == ["md:0", "md:1", "md:2"]
     assert all(one.atoms.info["temperature"] == 300.0 for one in found)
     assert "up to 2 structures" in refusal("extxyz", EXTXYZ * 3, max_frames=2)
@@ -126,7 +133,7 @@ def test_symmetry_may_make_too_many_atoms_of_few_lines() -> None:
     assert "up to 100 atoms" in refusal("cif", general, max_atoms=100)
 
 
-@pytest.mark.parametrize(
+IMPOSSIBLE = pytest.mark.parametrize(
     ("atoms", "part"),
     [
         (bulk("Si", a=0.01), "too thin"),
@@ -136,11 +143,41 @@ def test_symmetry_may_make_too_many_atoms_of_few_lines() -> None:
         (Atoms("C", positions=[[1e300, 0, 0]]), "too far out"),
         (Atoms("C", cell=[1e200] * 3, pbc=True), "too far out"),
         (Atoms("C", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 1]], pbc=True), "no volume"),
+        (Atoms("C", positions=[[np.nan, 0, 0]], cell=[4, 4, 4], pbc=True), "position is NaN"),
+        (Atoms("C", cell=[4, np.inf, 4], pbc=True), "cell vector is NaN"),
     ],
 )
+
+
+@IMPOSSIBLE
 def test_what_cannot_be_is_refused_before_its_neighbours_are_counted(atoms: Atoms, part: str) -> None:
     with pytest.raises(DataError, match=part):
         check_possible(atoms, "it")
+
+
+@IMPOSSIBLE
+def test_it_is_refused_among_others_and_they_are_not(atoms: Atoms, part: str) -> None:
+    """Structures of several entries, and of one entry, are looked at together."""
+
+    def entry(name: str, *frames: Atoms) -> Given:
+        content = {str(index): plain(frame) for index, frame in enumerate(frames)}
+        return Given("model", name, "ase", content | {"ids": list(range(len(frames)))}, {})
+
+    slab = Atoms("Si", cell=[3, 3, 20], pbc=[1, 1, 0])
+    good = [bulk("Si"), slab, Atoms("He"), bulk("Cu", cubic=True)]
+    batch = [entry("first", *good), entry("the bad one", bulk("Si"), atoms, bulk("Si")), entry("last", *good)]
+    first, second, last = read_all(batch, 100, 5)
+    assert isinstance(second, DataError)
+    assert [(problem.where, part in problem.message) for problem in second.problems] == [("the bad one:1", True)]
+    for found in (first, last):
+        assert isinstance(found, list)
+        assert [read.atoms for read in found] == good
+
+
+def plain(atoms: Atoms) -> dict[str, Any]:
+    return {name: getattr(atoms, name).tolist() for name in ("numbers", "positions", "pbc")} | {
+        "cell": atoms.cell.array.tolist()
+    }
 
 
 @pytest.mark.parametrize("pbc", [[1, 1, 1], [1, 1, 0], [0, 1, 0], [0, 0, 0]])
