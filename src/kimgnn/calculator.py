@@ -19,6 +19,7 @@ from kimgnn.evaluation.calibrated import Calibration
 from kimgnn.export.contract import ExportedPotential, StagedGraph, exported_members
 from kimgnn.export.runtimes import LOADERS, RunnableModel, differentiated, load_exported, one_by_one
 from kimgnn.models.checkpoint import load_checkpoint
+from kimgnn.models.tasks import LABEL_TASKS
 from kimgnn.transforms.neighbors import find_neighbors
 
 DEVIATIONS: Final = ("energy_deviation", "energies_deviation", "forces_deviation", "stress_deviation")
@@ -109,7 +110,7 @@ class KimgnnCalculator(Calculator):
     def _spread(self, name: str, value: Any, deviation: Any) -> dict[str, Any]:
         """Return the deviation and, where it is calibrated, the interval."""
         found = {f"{name}_deviation": deviation}
-        if self.calibration is not None and name in self.calibration.values:
+        if self.calibration is not None and name in LABEL_TASKS and name in self.calibration.values:
             scaled, ends = self.calibration.of_label(name, np.asarray(value), deviation, len(self.atoms))
             found = {f"{name}_deviation": scaled, f"{name}_interval": ends}
         return found | ({f"{name}_deviation": float(found[f"{name}_deviation"])} if name == "energy" else {})

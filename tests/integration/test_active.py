@@ -247,6 +247,11 @@ def test_a_manifest_is_the_same_by_any_path(tmp_path: Path, monkeypatch: pytest.
             asked.add(project.asked)
             assert Path(project.manifest.dataset.path).is_file()
     assert len(asked) == 1
+    (other := tmp_path / "other").mkdir()  # the same words about other data
+    data = Path(plain["dataset"]["path"])
+    (other / data.name).write_bytes((tmp_path / data.name).read_bytes() + (tmp_path / data.name).read_bytes())
+    (other / path.name).write_bytes(path.read_bytes())
+    assert prepare(other / path.name).asked not in asked
 
 
 def test_labels_from_a_folder_are_not_tried_again(tmp_path: Path) -> None:

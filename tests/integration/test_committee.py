@@ -128,6 +128,7 @@ def parity_of(folder: Path, formats: list[str]) -> None:
     assert len(parity["differences"]) == 4 * len(formats)
 
 
+@pytest.mark.slow
 def test_it_passes_the_gate_and_the_checks(committee: Network, kim_collection: Path, tmp_path: Path) -> None:
     """Python, ASE, LAMMPS on one rank and on two; and the checks of KIM."""
     formats = ["torchscript", "onnx"]

@@ -111,6 +111,7 @@ def test_kernels_compute_what_the_file_says(architecture: str, precision: str, k
     assert not np.array_equal(by_file[1], on_one[1])  # other sums, or the kernels were not taken
 
 
+@pytest.mark.slow
 def test_it_passes_the_checks(kim_collection: Path, tmp_path: Path) -> None:
     """The checks of KIM with the grades of a network without tables: forces are those of the energy, and smooth."""
     for model in export("schnet", ["torchscript", "onnx"], tmp_path):

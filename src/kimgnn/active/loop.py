@@ -15,6 +15,7 @@ Whatever is done is in a file before the next thing begins, so that it may be st
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -95,9 +96,19 @@ def prepare(path: Path) -> Project:
     written = load_manifest(read_yaml(path))
     asked = {name: written.to_dict()[name] for name in ("dataset", "transforms", "model", "training")}
     active = written.active.model_dump(mode="json", exclude=MAY_CHANGE)
-    asked |= {"active": active, "seed": manifest.workspace.seed}
+    asked |= {"active": active, "seed": manifest.workspace.seed, "data": _content(manifest.dataset.path)}
     folder = Path(manifest.workspace.name) / f"{manifest.model.name}_active"
     return Project(manifest, folder, manifest_hash(asked))
+
+
+def _content(paths: str | list[str] | None) -> list[str]:
+    """Return the SHA-256 of each data file; of what is no file, nothing."""
+    found = []
+    for path in map(Path, [paths] if isinstance(paths, str) else paths or []):
+        if path.is_file():
+            with open(path, "rb") as file:
+                found.append(hashlib.file_digest(file, "sha256").hexdigest())
+    return found
 
 
 def go_on(project: Project, retry_failed: bool = False) -> State:

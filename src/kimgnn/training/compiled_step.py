@@ -47,7 +47,7 @@ from kimgnn.models.schnet import SchNet
 from kimgnn.nn.pair_convolution import Slots, in_slots, slots_of
 from kimgnn.nn.splines import Columns
 from kimgnn.nn.step_tables import FoundPlaces
-from kimgnn.physics.potential import Potential, SeveralNetworks
+from kimgnn.physics.potential import Potential
 from kimgnn.training.losses import Loss, LossTerms, atom_counts
 from kimgnn.training.tables import StepTables
 
@@ -287,24 +287,6 @@ class _Known(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scale = float(grad)
         return None, None, *(ctx.gradients if scale == 1.0 else [scale * gradient for gradient in ctx.gradients])
-
-
-def quick_steps(
-    potential: nn.Module, loss: Loss, training: Mapping[str, Any]
-) -> tuple[StepTables | None, CompiledStep | None]:
-    """Return what makes training steps quicker, as the manifest's block `training` wants it.
-
-    An ensemble has nothing: its networks are trained one by one.
-
-    Raises:
-        ManifestError: The network does not allow it.
-        TrainingError: There is no C++ compiler.
-    """
-    network = getattr(potential, "network", potential)
-    if isinstance(network, SeveralNetworks):
-        return None, None
-    tables = StepTables(network) if training["tabulate"] else None
-    return tables, CompiledStep(potential, loss, tables, training["batch_size"] > 1) if training["compile"] else None
 
 
 def refusal(potential: nn.Module) -> str:

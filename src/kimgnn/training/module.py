@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from inspect import signature
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning.pytorch import LightningModule
@@ -12,11 +12,13 @@ from torch.optim import Optimizer, lr_scheduler
 
 from kimgnn.fields import ENERGY, FORCES, LABELS, STRESS
 from kimgnn.models.checkpoint import ENTRY
-from kimgnn.training.compiled_step import CompiledStep
 from kimgnn.training.losses import Loss, LossTerms
 from kimgnn.training.metrics import EpochMetrics
 from kimgnn.training.tables import StepTables
 from kimgnn.training.task_balance import LearnedBalance
+
+if TYPE_CHECKING:
+    from kimgnn.training.compiled_step import CompiledStep
 
 LEARNING_RATE = "learning_rate"
 """Name of the learning rate in the logs."""
@@ -70,7 +72,7 @@ class TrainingModule(LightningModule):
         description: Mapping[str, Any],
         balance: LearnedBalance | None = None,
         tables: StepTables | None = None,
-        compiled: CompiledStep | None = None,
+        compiled: "CompiledStep | None" = None,
     ) -> None:
         super().__init__()
         self.potential = potential

@@ -49,7 +49,6 @@ from kimgnn.registry import TRANSFORMS
 from kimgnn.training.best import BestWeights
 from kimgnn.training.callbacks import EpochClock, EpochLines, PerAtomPredictions, RunCheckpoints
 from kimgnn.training.checkpoint_io import AtomicCheckpointIO
-from kimgnn.training.compiled_step import quick_steps
 from kimgnn.training.continuation import check_same_data, check_same_division, check_same_network
 from kimgnn.training.data_module import GraphDataModule, GraphDataset, Transform
 from kimgnn.training.description import dataset_hash, describe_data
@@ -65,6 +64,7 @@ from kimgnn.training.losses import Loss, label_weights
 from kimgnn.training.mixed_precision import ScaledLoss, cast_in_training, check_device
 from kimgnn.training.module import TrainingModule, make_optimizer, make_scheduler
 from kimgnn.training.networks import fit_spec, load_torchscript, set_composition, set_element_features
+from kimgnn.training.quick_steps import quick_steps
 from kimgnn.training.run_directory import RunDirectory, open_run_directory, process_rank
 from kimgnn.training.spreads import label_spreads, target_spreads
 from kimgnn.training.targets import has_target, labels_read, require_states, state_specs, target_spec

@@ -52,10 +52,11 @@ CALIBRATION = Calibration(
         "forces": ValueCalibration(3.0, 0.2, 1.25, 30),
         "stress": ValueCalibration(1.5, 0.4, 2.0, 30),
         "gap": ValueCalibration(9.0, 9.0, 9.0, 30),
+        "energies": ValueCalibration(9.0, 9.0, 9.0, 30),
     },
     {"metal": ClassCalibration(2.0, 0.1, 30)},
 )
-"""Also of heads that are not in a potential's file."""
+"""Also of heads that are not in a potential's file, one of them called as what the calculator says of atoms."""
 
 NAME = "Committee__MO_000000000041_000"
 ATOMS = [mixed_atoms(["Si", "C"]), mixed_atoms(["Si"]), Atoms("SiC", [[0, 0, 0], [1.9, 0, 0]])]

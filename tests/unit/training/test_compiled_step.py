@@ -19,11 +19,10 @@ from torch._inductor import config
 
 from kimgnn.errors import ManifestError, TrainingError
 from kimgnn.models.build import build_network
-from kimgnn.models.ensemble import Ensemble
 from kimgnn.models.network import NetworkSpec
 from kimgnn.physics.potential import CoordinatePotential, Potential
 from kimgnn.training import compiled_step
-from kimgnn.training.compiled_step import CompiledStep, quick_steps
+from kimgnn.training.compiled_step import CompiledStep
 from kimgnn.training.losses import Loss
 from kimgnn.training.tables import StepTables
 from kimgnn.transforms.collate import collate
@@ -190,16 +189,3 @@ def test_a_compiler_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     compiled = CompiledStep(potential(), Loss("mse", weights=WEIGHTS), None, several=True)
     with pytest.raises(TrainingError, match="Python.h: No such file. Set training.compile to false"):
         compiled(batch(*SIZES[0]))
-
-
-def test_quick_steps() -> None:
-    """What a manifest asks for; nothing for an ensemble, whose networks are trained one by one."""
-    exact, loss = potential(), Loss("mse", weights=WEIGHTS)
-    assert quick_steps(exact, loss, {"tabulate": False, "compile": False, "batch_size": 1}) == (None, None)
-    tables, compiled = quick_steps(exact, loss, {"tabulate": True, "compile": True, "batch_size": 2})
-    assert tables is not None
-    assert compiled is not None
-    spec = NetworkSpec("schnet", SCHNET, [HEAD], ["Si", "C"], members=2)
-    ensemble = Potential(build_network(spec))
-    assert isinstance(ensemble.network, Ensemble)
-    assert quick_steps(ensemble, loss, {"tabulate": True, "compile": True, "batch_size": 2}) == (None, None)
