@@ -7,9 +7,8 @@ Same network with the same weights, same structures, same loss, one run on one m
 Each trainer runs in processes of its own (KLIFF's needs `pytorch_lightning` alone, ours runs on `lightning`), one after
 the other, round after round. Ours runs as it is, with tables in training steps (`training.tabulate`), with these and
 compiled (`training.compile`), and all in single precision, which KLIFF refuses: its double precision stands beside
-these too. Steps are timed from the end of
-one batch to the end of the next inside each trainer's own loop. Memory is that of the training process; KLIFF's has a
-worker besides, which it cannot go without, and which is not counted.
+these too. Steps are timed from the end of one batch to the end of the next inside each trainer's own loop. Memory is
+that of the training process; KLIFF's has a worker besides, which it cannot go without, and which is not counted.
 """
 
 from __future__ import annotations
