@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import math
 import re
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
@@ -22,7 +20,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from kimgnn import __version__
 from kimgnn.errors import did_you_mean
 from kimgnn.service import messages
-from kimgnn.service.batching import QueueFullError
+from kimgnn.service.computed import computed
 from kimgnn.service.formats import FORMATS, Answer, Given
 from kimgnn.service.guard import LEFT, Guard
 from kimgnn.service.job_store import Job
@@ -38,12 +36,6 @@ JOB_ID: Final = re.compile(r"[A-Za-z0-9_-]{32}")
 
 MOST: Final = 2**31 - 1
 """Entries of a job that can be counted: SQLite knows no larger numbers than 2**63."""
-
-PATIENCE: Final = 0.1
-"""Seconds for which an answer is waited for without looking whether the client is still there."""
-
-SHOWN: Final = 50
-"""Problems that an answer lists."""
 
 WORDS: Final = {404: "there is no such path", 405: "the path has no such method"}
 """Status -> what is said of it, in the place of Starlette's words."""
@@ -168,7 +160,7 @@ def _add_predictions(app: FastAPI, service: Service) -> Endpoint:
     async def predict(request: Request) -> Response:
         async with service.bodies.read(request) as body:
             model, given = _asked(service, request, body)
-            answers = await _computed(service, request, given)
+            answers = await computed(service, request, given)
         return _json(f'{{"model":{json.dumps(model)},"results":[{_joined(answers)}]}}')
 
     drawn = {"structures": [{"id": "structure 0", "formula": "CSi", "atoms": 2, "structure": messages.ASE}]}
@@ -182,7 +174,7 @@ def _add_predictions(app: FastAPI, service: Service) -> Endpoint:
     async def structures(request: Request) -> Response:
         async with service.bodies.read(request) as body:
             _, given = _asked(service, request, body, with_model=False)
-            answers = await _computed(service, request, given)
+            answers = await computed(service, request, given)
         found = json.loads(f"[{_joined(answers)}]")
         looks = {symbol: look for one in found for symbol, look in one["elements"].items()}
         return JSONResponse({"structures": [one["structure"] for one in found], "elements": looks})
@@ -398,60 +390,6 @@ def _model(service: Service, name: str | None) -> str:
         remedy = did_you_mean(name, service.names) or "GET /models tells what there is."
         raise Refusal(404, "there is no such model", where="model", value=name, allowed=allowed, remedy=remedy)
     return name
-
-
-async def _computed(service: Service, request: Request, given: Sequence[Given]) -> list[Answer]:
-    """Return the answers to all entries.
-
-    Raises:
-        Refusal: There is no room for them, or one of them is bad.
-        ClientDisconnect: The client left, and what is not computed yet will not be.
-    """
-    try:
-        waiting = service.batcher.submit(given)
-    except QueueFullError:
-        seconds = max(1, math.ceil(service.batcher.seconds_ahead))
-        told = "too many structures wait to be computed"
-        raise Refusal(429, told, remedy="Send it again later.", headers={"Retry-After": str(seconds)}) from None
-    try:
-        _, late = await asyncio.wait(waiting, timeout=PATIENCE)
-        if late:
-            await _unless_gone(request, late)
-    finally:
-        for future in waiting:
-            future.cancel()
-    answers = [future.result() for future in waiting]
-    counts = service.metrics.structures
-    for one, answer in zip(given, answers, strict=True):
-        counts.labels(one.model, "refused" if answer.problems else "predicted").inc()
-    bad = [answer for answer in answers if answer.problems]
-    if bad:
-        problems = [problem for answer in bad for problem in answer.problems]
-        raise Refusal(max(answer.status for answer in bad), problems=problems[:SHOWN])
-    return answers
-
-
-async def _unless_gone(request: Request, late: Collection[asyncio.Future[Answer]]) -> None:
-    """Wait for answers.
-
-    Raises:
-        ClientDisconnect: The client left before.
-    """
-    leaving = asyncio.ensure_future(_gone(request))
-    every = asyncio.ensure_future(asyncio.wait(late))
-    try:
-        await asyncio.wait((every, leaving), return_when=asyncio.FIRST_COMPLETED)
-        if not every.done():
-            raise ClientDisconnect
-    finally:
-        leaving.cancel()
-        every.cancel()
-
-
-async def _gone(request: Request) -> None:
-    """Return when the client has left."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _known(job: Job | None, identifier: str) -> Job:
